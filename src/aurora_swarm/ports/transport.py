@@ -1,0 +1,59 @@
+"""The seam to a model: a call out, a reply in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from aurora_swarm.errors import CallError
+from aurora_swarm.values.call import Call
+from aurora_swarm.values.endpoint import AgentEndpoint
+from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, Reply
+
+
+class Transport(Protocol):
+    """Carries calls to endpoints.
+
+    Contract, held by one suite for every transport (`aurora_swarm.testing.transport_contract`):
+
+    * One attempt per method call: no retry, no choice of endpoint, no queue in here.
+    * A failure is a `CallError` with `endpoint` set. Nothing half-finished is a reply: a cut stream, a missing
+      choice, an abort, a ``200`` that carries an error object are failures.
+    * `timeout_s` bounds the whole attempt and ends as `AttemptTimeoutError`.
+    * Cancelling closes the connection, so that the server stops generating.
+    * A `Call` with an empty model is sent with the first model that the endpoint lists.
+    """
+
+    async def send(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> Reply:
+        """One call, one whole answer."""
+        ...
+
+    def stream(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> AsyncIterator[Delta]:
+        """One call, its answer as it is generated; the last `Delta` carries the whole `Reply`."""
+        ...
+
+    async def send_many(
+        self, endpoint: AgentEndpoint, calls: Sequence[Call], *, timeout_s: float
+    ) -> list[Reply | CallError]:
+        """Several calls with equal sampling and model in one request, answered in the order of `calls`.
+
+        Raises:
+            CallError: The request as a whole failed. A part that failed is in the list instead.
+        """
+        ...
+
+    async def embed(self, endpoint: AgentEndpoint, texts: Sequence[str], *, model: str, timeout_s: float) -> Embeddings:
+        """Vectors for `texts`, in their order."""
+        ...
+
+    async def probe(self, endpoint: AgentEndpoint, *, timeout_s: float) -> EndpointInfo:
+        """Ask who is there, without generating anything.
+
+        Raises:
+            CallError: Nobody answers, or what answers is not a model server.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections. May be called twice."""
+        ...

@@ -1,0 +1,74 @@
+"""What the environment says, read once, checked, frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from aurora_swarm.errors import SettingsError
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Settings from ``AURORA_SWARM_*`` variables; an argument given in code always wins.
+
+    Args:
+        hostfile: ``AURORA_SWARM_HOSTFILE``: path of the default hostfile.
+        max_tokens: ``AURORA_SWARM_MAX_TOKENS``: tokens to generate at most.
+        max_tokens_aggregation: ``AURORA_SWARM_MAX_TOKENS_AGGREGATION``: the same for reduce steps.
+        model_max_context: ``AURORA_SWARM_MODEL_MAX_CONTEXT``: context length in tokens; else the servers are asked.
+        timeout_per_sequence: ``AURORA_SWARM_TIMEOUT_PER_SEQUENCE``: seconds per sequence of a batch request.
+        api_key: ``AURORA_SWARM_API_KEY``: bearer token for endpoints.
+        model: ``AURORA_SWARM_MODEL``: model name to ask for.
+        local_model: ``AURORA_SWARM_LOCAL_MODEL``: GGUF file for ``local://``.
+        cache_dir: ``AURORA_SWARM_CACHE_DIR``: where downloaded weights are kept.
+    """
+
+    hostfile: str | None = None
+    max_tokens: int | None = None
+    max_tokens_aggregation: int | None = None
+    model_max_context: int | None = None
+    timeout_per_sequence: float | None = None
+    api_key: str | None = None
+    model: str | None = None
+    local_model: str | None = None
+    cache_dir: str | None = None
+
+
+_PREFIX = "AURORA_SWARM_"
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read settings from an environment.
+
+    Args:
+        environ: Usually `os.environ`. Variables set to the empty string count as unset.
+
+    Raises:
+        SettingsError: A variable holds something else than its type, or a number that is not positive;
+            all such variables are named.
+    """
+    given = {
+        name: environ[_PREFIX + name.upper()]
+        for name in Settings.__struct_fields__
+        if environ.get(_PREFIX + name.upper())
+    }
+    errors = [error for name, text in given.items() if (error := _check(name, text))]
+    if errors:
+        raise SettingsError.all_of(errors)
+    return msgspec.convert(given, Settings, strict=False)
+
+
+def _check(name: str, text: str) -> SettingsError | None:
+    kind = {f.name: f.type for f in msgspec.structs.fields(Settings)}[name]
+    try:
+        value = msgspec.convert(text, kind, strict=False)
+    except msgspec.ValidationError:
+        value = 0
+    if isinstance(value, str) or (value is not None and 0 < value < float("inf")):
+        return None
+    wanted = "a whole number above 0" if kind == int | None else "a number of seconds above 0"
+    variable = _PREFIX + name.upper()
+    return SettingsError(
+        f"{text!r} is not {wanted}", source=variable, remedy=f"set {variable} to {wanted}, or unset it"
+    )

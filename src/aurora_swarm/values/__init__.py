@@ -1,0 +1,1 @@
+"""What travels: frozen values, no behaviour beyond reading themselves."""

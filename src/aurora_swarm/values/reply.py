@@ -1,0 +1,91 @@
+"""What a model answers."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens spent. Adds up with ``+``.
+
+    Args:
+        prompt_tokens: Tokens of the prompts, cached ones included.
+        completion_tokens: Tokens generated.
+        cached_tokens: Prompt tokens that the engine took from its prefix cache.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """One complete answer.
+
+    Args:
+        text: What the model said; may be empty.
+        finish_reason: ``stop``, ``length`` or ``tool_calls``; an abort never becomes a reply.
+        usage: Tokens, as the server counted them; zeros where it does not say.
+        model: The model that answered, by the server's word.
+        ttft_s: Seconds to the first token, for streamed answers; None otherwise.
+    """
+
+    text: str
+    finish_reason: str = "stop"
+    usage: Usage = Usage()
+    model: str = ""
+    ttft_s: float | None = None
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """One piece of a streamed answer; the last one carries the whole as `reply`.
+
+    Args:
+        text: The new text.
+        reply: Set on the last piece only.
+    """
+
+    text: str
+    reply: Reply | None = None
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """Vectors for a list of texts, in the order of the texts.
+
+    Args:
+        vectors: One vector per text, all of the same length.
+        usage: Tokens spent.
+        model: The model that answered.
+    """
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage = Usage()
+    model: str = ""
+
+
+class EndpointInfo(msgspec.Struct, frozen=True):
+    """What a probe learned of an endpoint.
+
+    Args:
+        models: Names that it serves; empty where the wire has no way to ask.
+        max_context: Context length in tokens of the first model; None where the server does not say.
+        engine: ``vllm``, ``llamacpp``, ``sglang`` ..., or empty when unknown.
+        latency_s: How long the probe took.
+    """
+
+    models: tuple[str, ...] = ()
+    max_context: int | None = None
+    engine: str = ""
+    latency_s: float = 0.0
