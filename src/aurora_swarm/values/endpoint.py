@@ -14,7 +14,7 @@ class Tags(dict[str, str]):
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise TypeError("tags are frozen; build a new AgentEndpoint with the tags that you want")
 
-    __setitem__ = __delitem__ = clear = update = setdefault = pop = popitem = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = clear = update = setdefault = pop = popitem = _refuse
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(frozenset(self.items()))

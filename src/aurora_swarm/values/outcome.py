@@ -119,7 +119,7 @@ class AgentResult(msgspec.Struct, Generic[OutputT], frozen=True):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, as a line of a results file has it."""
-        output = self.output
+        output: Any = self.output
         data = msgspec.structs.asdict(self)
         data["output"] = output.model_dump(mode="json") if hasattr(output, "model_dump") else output
         data["error"] = self.error.as_dict() if self.error else None
