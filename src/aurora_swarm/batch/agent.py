@@ -1,0 +1,275 @@
+"""The front door of the batch: many agents over a list of inputs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import msgspec
+from pydantic import BaseModel
+from typing_extensions import TypeVar
+
+from aurora_swarm.agents.turns import ToolChoice
+from aurora_swarm.batch.compiler import TaskCompiler
+from aurora_swarm.batch.loop import run_on_loop
+from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
+from aurora_swarm.batch.spec import AnyTool, BatchSpec
+from aurora_swarm.errors import UsageError
+from aurora_swarm.journal.open import open_journal
+from aurora_swarm.pools.open import Backend, PoolOptions, Say, open_pool
+from aurora_swarm.ports.sink import Sink
+from aurora_swarm.settings import load_settings
+from aurora_swarm.telemetry.fanout import Fanout
+from aurora_swarm.tools.pool import ToolPool
+from aurora_swarm.values.call import Sampling
+from aurora_swarm.values.outcome import AgentResult
+
+Inputs = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
+OutputT = TypeVar("OutputT", bound=BaseModel, default=Any)
+ReturnT = TypeVar("ReturnT")
+ParamsT = ParamSpec("ParamsT")
+
+
+class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a batch runs and who watches it; what it does is a `BatchSpec`.
+
+    Args:
+        model: Model name; empty for the first that the backend serves.
+        backend: See `open_pool`; None for the hostfile named by ``AURORA_SWARM_HOSTFILE``.
+        max_inflight: Model calls under way at a time; None for what the backend can take.
+        journal: File that keeps finished work; the same call with the same file resumes. None keeps nothing.
+        on_result: Called with each result once it is durable; may be a coroutine function.
+        timeout_s: Seconds for one request.
+        sinks: Told what happens.
+        say: Told in plain sentences what takes time before the first result.
+        local_model: GGUF file for ``local://``.
+    """
+
+    model: str = ""
+    backend: Backend | None = None
+    max_inflight: int | None = None
+    journal: str | Path | None = None
+    on_result: OnResult | None = None
+    timeout_s: float = 300.0
+    sinks: tuple[Sink, ...] = ()
+    say: Say | None = None
+    local_model: str | None = None
+
+
+async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> AsyncGenerator[AgentResult[Any], None]:
+    """Run a batch; yield each result when it is final and, with a journal, durable.
+
+    Args:
+        spec: What it does.
+        inputs: Pulled as agents finish; a list is checked as a whole before anything starts.
+        options: Where it runs.
+
+    Yields:
+        Exactly one result per input, in order of completion.
+
+    Raises:
+        UsageError: Something given is wrong; nothing was sent.
+        StorageError: The journal cannot be written any more; what is unsaved is named.
+    """
+    settings = load_settings(os.environ)
+    if isinstance(inputs, Sequence):
+        TaskCompiler(spec, "").check(inputs)
+    backend = settings.hostfile if options.backend is None else options.backend
+    if backend is None:
+        raise UsageError(
+            "there is no backend",
+            remedy="give backend='vllm://host:8000', a hostfile or 'local://', or set AURORA_SWARM_HOSTFILE",
+        )
+    held = PoolOptions(
+        model=options.model or settings.model or "",
+        concurrency=options.max_inflight,
+        timeout_s=options.timeout_s,
+        sampling=spec.sampling,
+        api_key=settings.api_key,
+        local_model=options.local_model or settings.local_model,
+        cache_dir=settings.cache_dir,
+    )
+    async with AsyncExitStack() as stack:
+        journal = await open_journal(options.journal)
+        stack.push_async_callback(journal.aclose)
+        pool = await stack.enter_async_context(open_pool(backend, held, say=options.say))
+        compiler = TaskCompiler(spec, options.model or pool.model)
+        tools = ToolPool()
+        stack.push_async_callback(tools.aclose)
+        scheduler = WaveScheduler(
+            compiler,
+            pool,
+            tools,
+            journal,
+            Fanout(*options.sinks),
+            max_inflight=options.max_inflight,
+            on_result=options.on_result,
+        )
+        results = scheduler.results(inputs, len(inputs) if isinstance(inputs, Sequence) else None)
+        stack.push_async_callback(results.aclose)
+        async for result in results:
+            yield result
+
+
+def _blocking(function: Callable[ParamsT, Coroutine[Any, Any, ReturnT]]) -> Callable[ParamsT, ReturnT]:
+    """A coroutine function as one that blocks; refuses to run inside an event loop, where it could only hang."""
+
+    @functools.wraps(function)
+    def blocking(*args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ReturnT:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return run_on_loop(function(*args, **kwargs))
+        raise UsageError("run_sync was called inside an event loop", remedy="use: await BatchAgent.run(...)")
+
+    return blocking
+
+
+class BatchAgent:
+    """N tool-using agents over a list of inputs.
+
+    Every input ends in exactly one `AgentResult`; a failure is a result whose `error` says why, never an exception.
+    What is raised is what makes the run as a whole impossible.
+    """
+
+    @staticmethod
+    async def stream(
+        task: str,
+        inputs: Inputs,
+        *,
+        system_prompt: str = "",
+        tools: Sequence[AnyTool] = (),
+        output_schema: type[OutputT] | Mapping[str, Any] | None = None,
+        model: str = "",
+        backend: Backend | None = None,
+        max_inflight: int | None = None,
+        max_turns: int = 8,
+        max_retries: int = 2,
+        on_result: OnResult | None = None,
+        tool_choice: ToolChoice = "auto",
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        timeout: float = 300.0,  # noqa: ASYNC109 - bounds each request on the wire, not this iterator
+        agent_timeout: float | None = None,
+        journal: str | Path | None = None,
+        sinks: Sequence[Sink] = (),
+    ) -> AsyncGenerator[AgentResult[OutputT], None]:
+        """Like `run`, but yields results as they finish; `result.index` says which input each belongs to.
+
+        Inputs may be an async or an endless iterator. Closing the iterator early ends the work at once.
+        """
+        spec = BatchSpec(
+            task=task,
+            system_prompt=system_prompt,
+            tools=tuple(tools),
+            output_schema=output_schema,
+            tool_choice=tool_choice,
+            max_turns=max_turns,
+            max_retries=max_retries,
+            sampling=Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed),
+            agent_timeout_s=agent_timeout,
+        )
+        options = BatchOptions(
+            model=model,
+            backend=backend,
+            max_inflight=max_inflight,
+            journal=journal,
+            on_result=on_result,
+            timeout_s=timeout,
+            sinks=tuple(sinks),
+        )
+        results = run_batch(spec, inputs, options)
+        try:
+            async for result in results:
+                yield result
+        finally:
+            await results.aclose()
+
+    @staticmethod
+    async def run(
+        task: str,
+        inputs: Inputs,
+        *,
+        system_prompt: str = "",
+        tools: Sequence[AnyTool] = (),
+        output_schema: type[OutputT] | Mapping[str, Any] | None = None,
+        model: str = "",
+        backend: Backend | None = None,
+        max_inflight: int | None = None,
+        max_turns: int = 8,
+        max_retries: int = 2,
+        on_result: OnResult | None = None,
+        tool_choice: ToolChoice = "auto",
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+        timeout: float = 300.0,  # noqa: ASYNC109 - bounds each request on the wire, not this call
+        agent_timeout: float | None = None,
+        journal: str | Path | None = None,
+        sinks: Sequence[Sink] = (),
+    ) -> list[AgentResult[OutputT]]:
+        """Run one agent per input.
+
+        Args:
+            task: Template of each agent's task: ``{name}`` is replaced by a field of its input, unchanged.
+            inputs: One mapping of fields per agent; may be empty.
+            system_prompt: The same for all agents; sent first, so that engines cache it once.
+            tools: Tools, or plain typed functions.
+            output_schema: A pydantic model or a JSON schema that answers are constrained to and validated by.
+            model: Name that the backend knows; empty for the first that it serves.
+            backend: ``vllm://host:8000`` and the like, a hostfile, a list of URLs, a pool, or ``local://``; None for
+                the hostfile named by ``AURORA_SWARM_HOSTFILE``.
+            max_inflight: Model calls under way at a time; None for what the backend can take.
+            max_turns: Model turns per agent; the last one may only answer.
+            max_retries: Re-asks with the validation error after an invalid answer; tools are not run again for them.
+            on_result: Called with each result once it is durable; may be a coroutine function.
+            tool_choice: ``required`` makes each agent use a tool before it answers.
+            max_tokens: Tokens to generate per turn at most.
+            temperature: 0 is greedy; None leaves it to the server.
+            seed: For engines that can repeat themselves.
+            timeout: Seconds for one request.
+            agent_timeout: Seconds for one agent; None for as long as its requests may take.
+            journal: File that keeps finished work; the same call with the same file resumes.
+            sinks: Told what happens.
+
+        Returns:
+            One result per input, in the order of `inputs`.
+
+        Raises:
+            UsageError: Something given is wrong; nothing was sent.
+            StorageError: The journal cannot be written any more; what is unsaved is named.
+        """
+        results = BatchAgent.stream(
+            task,
+            inputs,
+            system_prompt=system_prompt,
+            tools=tools,
+            output_schema=output_schema,
+            model=model,
+            backend=backend,
+            max_inflight=max_inflight,
+            max_turns=max_turns,
+            max_retries=max_retries,
+            on_result=on_result,
+            tool_choice=tool_choice,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            timeout=timeout,
+            agent_timeout=agent_timeout,
+            journal=journal,
+            sinks=sinks,
+        )
+        try:
+            return sorted([result async for result in results], key=lambda result: result.index)
+        finally:
+            await results.aclose()
+
+    run_sync = staticmethod(_blocking(run))
+    """Like `run`, for code without an event loop; takes the same arguments."""

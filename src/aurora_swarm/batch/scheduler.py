@@ -1,0 +1,151 @@
+"""Runs the agents of a batch: as many as there are slots to keep busy, each to its end, each result durable first."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from aurora_swarm.agents.driver import ToolReport, run_agent
+from aurora_swarm.batch.compiler import Job, TaskCompiler
+from aurora_swarm.batch.stored import from_record, to_record
+from aurora_swarm.errors import CallbackError, StorageError, UsageError
+from aurora_swarm.pools.flow import as_they_finish
+from aurora_swarm.pools.pool import Pool
+from aurora_swarm.ports.journal import Journal
+from aurora_swarm.ports.sink import Sink
+from aurora_swarm.tools.pool import ToolPool
+from aurora_swarm.values.event import AgentEnded, AgentStarted, RunEnded, RunStarted, ToolEnded
+from aurora_swarm.values.message import ToolCall
+from aurora_swarm.values.outcome import AgentResult
+
+OnResult = Callable[[AgentResult[Any]], object]
+
+AGENTS_PER_SLOT = 2
+"""Agents under way per inference slot: while some wait for tools, which holds no slot, others keep the slots busy."""
+
+
+class WaveScheduler:
+    """Schedules agents over a pool. There are no waves that wait: a slot that comes free is used at once.
+
+    Nearly finished agents go first, because a call carries how many turns its agent has left.
+
+    Args:
+        compiler: Makes jobs of inputs.
+        pool: Where the model is.
+        tools: Where the tools are.
+        journal: Keeps finished work.
+        sink: Is told what happens.
+        max_inflight: Model calls of this batch under way at a time.
+        on_result: Called with each result once it is durable; may be a coroutine function.
+    """
+
+    def __init__(
+        self,
+        compiler: TaskCompiler,
+        pool: Pool,
+        tools: ToolPool,
+        journal: Journal,
+        sink: Sink,
+        *,
+        max_inflight: int | None = None,
+        on_result: OnResult | None = None,
+    ) -> None:
+        self._compiler = compiler
+        self._pool = pool
+        self._tools = tools
+        self._journal = journal
+        self._sink = sink
+        self._slots = asyncio.Semaphore(max_inflight) if max_inflight else None
+        self._width = AGENTS_PER_SLOT * (max_inflight or pool.concurrency)
+        self._on_result = on_result
+        self._unsaved: list[int] = []
+
+    async def results(
+        self, inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], total: int | None
+    ) -> AsyncGenerator[AgentResult[Any], None]:
+        """Run every input; yield each result when it is final. Exactly one per input.
+
+        Closing the iterator early, or cancelling, ends all agents and waits until they are gone.
+
+        Args:
+            inputs: Pulled as agents finish; may be endless.
+            total: How many there are, for those who watch; None when nobody knows.
+
+        Raises:
+            StorageError: The journal cannot be written. Nothing more is started; what is unsaved is named.
+            Exception: Whatever `inputs` raised, after the results of what was under way.
+        """
+        urls = tuple(endpoint.url for endpoint in self._pool.endpoints)
+        self._sink.emit(RunStarted(total, urls, self._compiler.model))
+        flow = as_they_finish(inputs, self._one, width=self._width)
+        finished = False
+        try:
+            async for result in flow:
+                yield result
+            finished = True
+        except StorageError as error:
+            error.unsaved = tuple(sorted(self._unsaved))
+            raise
+        finally:
+            await flow.aclose()
+            self._sink.emit(RunEnded(cancelled=not finished))
+
+    async def _one(self, index: int, values: Mapping[str, Any]) -> AgentResult[Any]:
+        self._sink.emit(AgentStarted(index))
+        try:
+            job = self._compiler.compile(index, values)
+        except UsageError as error:
+            return await self._finish(AgentResult(index=index, key="", ok=False, output=None, error=error))
+        result = await self._recall(job)
+        if result is None:
+            result = await self._live(job)
+            if result.ok:
+                await self._save(result)
+        return await self._finish(result)
+
+    async def _recall(self, job: Job) -> AgentResult[Any] | None:
+        found = await self._journal.find([job.task.key])
+        record = found.get(job.task.key)
+        return from_record(record, job.task.index, self._compiler.output) if record else None
+
+    async def _live(self, job: Job) -> AgentResult[Any]:
+        async def use(call: ToolCall) -> ToolReport:
+            answer = await self._tools.call(call, job.tools)
+            event = ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s)
+            self._sink.emit(event)
+            return ToolReport(answer.text, answer.executed)
+
+        return await run_agent(job.task, self._ask, use)
+
+    async def _ask(self, call: Any) -> Any:
+        if self._slots is None:
+            return await self._pool.ask(call)
+        async with self._slots:
+            return await self._pool.ask(call)
+
+    async def _save(self, result: AgentResult[Any]) -> None:
+        try:
+            await self._journal.append(to_record(result))
+        except StorageError:
+            self._unsaved.append(result.index)
+            raise
+
+    async def _finish(self, result: AgentResult[Any]) -> AgentResult[Any]:
+        if self._on_result is not None:
+            result = await self._tell(self._on_result, result)
+        self._sink.emit(AgentEnded(result))
+        return result
+
+    async def _tell(self, on_result: OnResult, result: AgentResult[Any]) -> AgentResult[Any]:
+        try:
+            told = on_result(result)
+            if inspect.isawaitable(told):
+                await told
+        except Exception as error:  # noqa: BLE001 - the user's code may raise anything; only this job is affected
+            failure = CallbackError(f"on_result raised {type(error).__name__}: {error}")
+            return msgspec.structs.replace(result, ok=False, error=failure)
+        return result

@@ -1,0 +1,1 @@
+"""Many minds, one shape: how prompts and answers move through a fleet."""

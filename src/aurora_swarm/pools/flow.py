@@ -1,0 +1,164 @@
+"""Many items through a bounded number of workers, results as they finish."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, Generic, TypeVar
+
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+
+class _End:
+    """Stands for the end of an iterable."""
+
+
+_END = _End()
+
+
+async def _nothing() -> AsyncIterator[Any]:
+    return
+    yield
+
+
+class _Source(Generic[ItemT]):
+    """Numbers the items of any iterable and hands them out one at a time."""
+
+    def __init__(self, items: Iterable[ItemT] | AsyncIterable[ItemT]) -> None:
+        self._sync = None if isinstance(items, AsyncIterable) else iter(items)
+        self._async = aiter(items) if isinstance(items, AsyncIterable) else _nothing()
+        self._lock = asyncio.Lock()
+        self._count = 0
+        self._ended = False
+
+    def end(self) -> None:
+        """Hand out nothing more."""
+        self._ended = True
+
+    async def take(self) -> tuple[int, ItemT] | None:
+        """The next item with its index; None after the last, and after the iterable has raised."""
+        async with self._lock:
+            if self._ended:
+                return None
+            item = next(self._sync, _END) if self._sync is not None else await anext(self._async, _END)
+            if isinstance(item, _End):
+                self._ended = True
+                return None
+            self._count += 1
+            return self._count - 1, item
+
+    async def aclose(self) -> None:
+        """Let an async generator end its own work."""
+        if isinstance(self._async, AsyncGenerator):
+            await self._async.aclose()
+
+
+class _Channel(Generic[ResultT]):
+    """Results on their way from many writers to one reader, at most `width` of them."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._items: deque[ResultT] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._room = asyncio.Event()
+        self._closed = False
+
+    async def put(self, item: ResultT) -> None:
+        self._items.append(item)
+        self._wake()
+        while len(self._items) > self._width:
+            self._room.clear()
+            await self._room.wait()
+
+    async def get(self) -> tuple[ResultT] | None:
+        """One result, wrapped; None when the channel is closed and empty."""
+        while not self._items:
+            if self._closed:
+                return None
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        item = self._items.popleft()
+        if not self._room.is_set():
+            self._room.set()
+        return (item,)
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class _Crew(Generic[ItemT, ResultT]):
+    """Workers that take items and put results; grows with the items, up to its width."""
+
+    def __init__(self, source: _Source[ItemT], work: Callable[[int, ItemT], Awaitable[ResultT]], width: int) -> None:
+        self._source = source
+        self._work = work
+        self._width = width
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.results: _Channel[ResultT] = _Channel(width)
+        self.error: BaseException | None = None
+
+    def hire(self) -> None:
+        if len(self._tasks) < self._width:
+            task = asyncio.get_running_loop().create_task(self._run())
+            self._tasks.add(task)
+            task.add_done_callback(self._leave)
+
+    async def _run(self) -> None:
+        hired = False
+        while (taken := await self._source.take()) is not None:
+            if not hired:
+                hired = True
+                self.hire()
+            await self.results.put(await self._work(*taken))
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.error = self.error or task.exception()
+            self._source.end()
+        if not self._tasks:
+            self.results.close()
+
+    async def dismiss(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._source.aclose()
+
+
+async def as_they_finish(
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    work: Callable[[int, ItemT], Awaitable[ResultT]],
+    *,
+    width: int,
+) -> AsyncGenerator[ResultT, None]:
+    """Work on items, at most `width` at a time; yield results in order of completion.
+
+    Items are pulled when a worker is free, so they may be endless; a slow reader slows the workers down.
+    Closing the iterator early cancels what is under way and waits until it is gone.
+
+    Args:
+        items: Pulled one at a time.
+        work: Called with the item's index and the item.
+        width: Items under way at a time.
+
+    Raises:
+        Exception: Whatever `items` or `work` raised first; what others had under way is finished and yielded before.
+    """
+    crew = _Crew(_Source(items), work, width)
+    crew.hire()
+    try:
+        while (result := await crew.results.get()) is not None:
+            yield result[0]
+        if crew.error is not None:
+            raise crew.error
+    finally:
+        await crew.dismiss()

@@ -1,0 +1,55 @@
+"""What a pool and all its sub-pools share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from aurora_swarm.dispatch.dispatcher import Dispatcher, Limits
+from aurora_swarm.ports.transport import Transport
+from aurora_swarm.values.call import Call, Sampling
+from aurora_swarm.values.endpoint import AgentEndpoint
+from aurora_swarm.values.message import Message
+
+
+class Runtime:
+    """A fleet, the way to reach it, and who places the calls.
+
+    Args:
+        endpoints: The fleet; at least one endpoint.
+        transport: Closed with the runtime.
+        limits: What may be spent.
+        model: Model name sent with every prompt; empty for whatever an endpoint serves.
+        sampling: How tokens are picked where a call does not say.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[AgentEndpoint],
+        transport: Transport,
+        *,
+        limits: Limits,
+        model: str = "",
+        sampling: Sampling | None = None,
+    ) -> None:
+        self.dispatcher = Dispatcher(endpoints, transport, limits=limits)
+        self.transport = transport
+        self.model = model
+        self.sampling = sampling or Sampling()
+        self.resources = AsyncExitStack()
+        self._closed = False
+
+    def call(self, prompt: str, max_tokens: int | None) -> Call:
+        """A prompt as a call."""
+        sampling = self.sampling
+        if max_tokens is not None:
+            sampling = Sampling(max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop)
+        return Call(messages=(Message("user", prompt),), model=self.model, sampling=sampling)
+
+    async def aclose(self) -> None:
+        """Fail whoever waits, close connections, end what was started for this fleet. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            await self.dispatcher.aclose()
+            await self.transport.aclose()
+            await self.resources.aclose()
