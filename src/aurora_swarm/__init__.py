@@ -1,1 +1,78 @@
-"""Set thousands of language-model agents to work on your own inference servers."""
+"""Set thousands of language-model agents to work on your own inference servers.
+
+The public names; each is loaded when it is first used, so that importing the package costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aurora_swarm.batch.agent import BatchAgent
+    from aurora_swarm.errors import AgentError, AuroraSwarmError, CallError, UsageError
+    from aurora_swarm.inputs.hostfile import parse_hostfile, write_hostfile
+    from aurora_swarm.pools.agent_pool import AgentPool
+    from aurora_swarm.pools.open import open_pool
+    from aurora_swarm.pools.pool import Pool
+    from aurora_swarm.pools.readiness import wait_for_fleet
+    from aurora_swarm.pools.vllm_pool import VLLMPool
+    from aurora_swarm.tools.definition import Tool
+    from aurora_swarm.values.endpoint import AgentEndpoint
+    from aurora_swarm.values.outcome import AgentResult, Response
+    from aurora_swarm.values.reply import Usage
+
+_HOMES = {
+    "AgentEndpoint": "values.endpoint",
+    "AgentError": "errors",
+    "AgentPool": "pools.agent_pool",
+    "AgentResult": "values.outcome",
+    "AuroraSwarmError": "errors",
+    "BatchAgent": "batch.agent",
+    "CallError": "errors",
+    "Pool": "pools.pool",
+    "Response": "values.outcome",
+    "Tool": "tools.definition",
+    "Usage": "values.reply",
+    "UsageError": "errors",
+    "VLLMPool": "pools.vllm_pool",
+    "open_pool": "pools.open",
+    "parse_hostfile": "inputs.hostfile",
+    "wait_for_fleet": "pools.readiness",
+    "write_hostfile": "inputs.hostfile",
+}
+
+__all__ = [
+    "AgentEndpoint",
+    "AgentError",
+    "AgentPool",
+    "AgentResult",
+    "AuroraSwarmError",
+    "BatchAgent",
+    "CallError",
+    "Pool",
+    "Response",
+    "Tool",
+    "Usage",
+    "UsageError",
+    "VLLMPool",
+    "open_pool",
+    "parse_hostfile",
+    "wait_for_fleet",
+    "write_hostfile",
+]
+
+__version__ = "0.1.0.dev0"
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
