@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class _JumpingSelector(selectors.BaseSelector):
@@ -19,6 +21,7 @@ class _JumpingSelector(selectors.BaseSelector):
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
         self.now = 0.0
+        self.threads_busy = 0
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         return self._real.register(fileobj, events, data)
@@ -27,7 +30,8 @@ class _JumpingSelector(selectors.BaseSelector):
         return self._real.unregister(fileobj)
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = self._real.select(0 if timeout is not None else None)
+        may_jump = timeout is not None and not self.threads_busy
+        ready = self._real.select(0 if may_jump or timeout == 0 else None)
         if not ready and timeout:
             self.now += timeout
         return ready
@@ -42,7 +46,7 @@ class _JumpingSelector(selectors.BaseSelector):
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An asyncio loop with virtual time, starting at 0.
 
-    With no timer pending it waits for real events (threads, sockets), so work off the loop still arrives.
+    While a thread works for it, or no timer is pending, it waits for real events, and time stands still.
     """
 
     def __init__(self) -> None:
@@ -52,6 +56,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Seconds of virtual time."""
         return self._jumping.now
+
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Like the base; time stands still until the thread is done."""
+        self._jumping.threads_busy += 1
+        future = super().run_in_executor(executor, func, *args)
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, _: asyncio.Future[Any]) -> None:
+        self._jumping.threads_busy -= 1
 
 
 def run_virtual(main: Coroutine[Any, Any, T]) -> T:
