@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -34,24 +35,30 @@ class Settings(msgspec.Struct, frozen=True):
     local_model: str | None = None
     cache_dir: str | None = None
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        fields = msgspec.structs.asdict(self)
+        return list({**fields, "api_key": fields["api_key"] and "***"}.items())
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
 
 _PREFIX = "AURORA_SWARM_"
+_SHOWN_CHARS = 60
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Read settings from an environment.
 
     Args:
-        environ: Usually `os.environ`. Variables set to the empty string count as unset.
+        environ: Usually `os.environ`. Space around a value is dropped; a variable without a value counts as unset.
 
     Raises:
-        SettingsError: A variable holds something else than its type, or a number that is not positive;
-            all such variables are named.
+        SettingsError: A variable holds something else than its type, a number that is not positive, or a key
+            that no header can carry; all such variables are named.
     """
     given = {
-        name: environ[_PREFIX + name.upper()]
-        for name in Settings.__struct_fields__
-        if environ.get(_PREFIX + name.upper())
+        name: text for name in Settings.__struct_fields__ if (text := environ.get(_PREFIX + name.upper(), "").strip())
     }
     errors = [error for name, text in given.items() if (error := _check(name, text))]
     if errors:
@@ -63,12 +70,16 @@ def _check(name: str, text: str) -> SettingsError | None:
     kind = {f.name: f.type for f in msgspec.structs.fields(Settings)}[name]
     try:
         value = msgspec.convert(text, kind, strict=False)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
         value = 0
+    variable = _PREFIX + name.upper()
+    if name == "api_key" and not (text.isascii() and text.isprintable()):
+        remedy = f"set {variable} to the key alone, on one line"
+        return SettingsError("a key has characters that no header can carry", source=variable, remedy=remedy)
     if isinstance(value, str) or (value is not None and 0 < value < float("inf")):
         return None
     wanted = "a whole number above 0" if kind == int | None else "a number of seconds above 0"
-    variable = _PREFIX + name.upper()
+    shown = text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."
     return SettingsError(
-        f"{text!r} is not {wanted}", source=variable, remedy=f"set {variable} to {wanted}, or unset it"
+        f"{shown!a} is not {wanted}", source=variable, remedy=f"set {variable} to {wanted}, or unset it"
     )

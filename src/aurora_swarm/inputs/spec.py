@@ -1,0 +1,223 @@
+"""Run specifications: a whole batch in one YAML, TOML or JSON file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+from aurora_swarm.errors import SpecError
+from aurora_swarm.inputs.documents import Document, Trail, load_document
+from aurora_swarm.inputs.files import StrPath, describe, read_text, suggest
+from aurora_swarm.inputs.schema import check_document, load_schema
+
+_Positive = Annotated[int, msgspec.Meta(ge=1)]
+_NotNegative = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a specification says, checked, with every path resolved against the specification's folder.
+
+    Args:
+        task: The prompt template. A file may say `task_file` instead, the path of a file that holds it.
+        inputs: Path of the inputs (``-`` is standard input), or the inputs themselves.
+        system_prompt: What every agent is told first.
+        output_schema: JSON schema of an answer; in the file the path of one, or the schema itself. None is text.
+        tools: Names of tools, or definitions of them.
+        model: Model to ask for; empty takes what the servers have.
+        backend: URL or hostfile of the servers, or several.
+        hostfile: Path of a hostfile; not together with `backend`.
+        max_inflight: Agents at work at once; None lets the scheduler find out.
+        max_turns: Model turns per agent at most.
+        max_retries: How often an invalid answer is asked for again.
+        temperature: 0 is greedy; None leaves it to the server.
+        top_p: Nucleus mass in (0, 1]; None leaves it to the server.
+        seed: For engines that can repeat themselves.
+        max_tokens: Tokens to generate per turn at most; None derives it from the context.
+        timeout_s: Seconds per agent; None is the library's default.
+        output: Path that results are written to.
+        journal: Path or URL of the journal.
+    """
+
+    task: str
+    inputs: str | list[dict[str, Any]]
+    system_prompt: str = ""
+    output_schema: dict[str, Any] | None = None
+    tools: list[str | dict[str, Any]] = []
+    model: str = ""
+    backend: str | list[str] | None = None
+    hostfile: str | None = None
+    max_inflight: int | None = None
+    max_turns: int = 8
+    max_retries: int = 2
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    timeout_s: float | None = None
+    output: str | None = None
+    journal: str | None = None
+
+
+class _Rule(NamedTuple):
+    """What a key of the file takes.
+
+    Args:
+        type: Decides. Without `pattern`: in a union with a list or dict, msgspec 0.22 corrupts memory over it.
+        words: Tell a user.
+        blank: Whether blank text will do.
+    """
+
+    type: Any
+    words: str
+    blank: bool = False
+
+
+_TEXT = _Rule(str, "text that is not blank")
+_FILLED_LIST = Annotated[list[Any], msgspec.Meta(min_length=1)]
+_COUNT = _Rule(_Positive, "a whole number, 1 or more")
+_RULES: dict[str, _Rule] = {
+    "task": _TEXT,
+    "task_file": _TEXT,
+    "inputs": _Rule(str | list[Any], "a path, or a list of objects"),
+    "system_prompt": _Rule(str, "text", blank=True),
+    "output_schema": _Rule(str | dict[str, Any] | None, "a path, or a JSON schema"),
+    "tools": _Rule(list[Any], "a list of names or definitions"),
+    "model": _Rule(str, "text", blank=True),
+    "backend": _Rule(str | _FILLED_LIST | None, "a URL, a hostfile, or a list of these"),
+    "hostfile": _Rule(str | None, "a path"),
+    "max_inflight": _Rule(_Positive | None, "a whole number, 1 or more"),
+    "max_turns": _COUNT,
+    "max_retries": _Rule(_NotNegative, "a whole number, 0 or more"),
+    "temperature": _Rule(Annotated[float, msgspec.Meta(ge=0, le=10)] | None, "a number from 0 to 10"),
+    "top_p": _Rule(Annotated[float, msgspec.Meta(gt=0, le=1)] | None, "a number above 0, and 1 at most"),
+    "seed": _Rule(Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)] | None, "a whole number of 64 bits"),
+    "max_tokens": _Rule(_Positive | None, "a whole number, 1 or more"),
+    "timeout_s": _Rule(Annotated[float, msgspec.Meta(gt=0, le=1e9)] | None, "a number of seconds above 0"),
+    "output": _Rule(str | None, "a path"),
+    "journal": _Rule(str | None, "a path or URL"),
+}
+_ITEMS: dict[str, _Rule] = {
+    "inputs": _Rule(dict[str, Any], "an object"),
+    "tools": _Rule(str | dict[str, Any], "a name or a definition"),
+    "backend": _TEXT,
+}
+
+
+def load_spec(path: StrPath) -> RunSpec:
+    """Read a specification from a ``.yaml``, ``.yml``, ``.toml`` or ``.json`` file.
+
+    Raises:
+        SpecError: The file cannot be read, is malformed, or holds keys or values that it must not; every such
+            key is listed, with its line and column where the format has them.
+        SchemaError: The output schema cannot be used.
+    """
+    document = load_document(path, SpecError, (".yaml", ".yml", ".toml", ".json"))
+    if not isinstance(document.data, dict):
+        found = "nothing" if document.data is None else describe(document.data)
+        remedy = "write task: and inputs: on lines of their own"
+        raise document.error(SpecError, (), f"expected keys and values, found {found}", remedy)
+    errors = [*_wrong_keys(document), *_wrong_values(document)]
+    if errors:
+        raise SpecError.all_of(sorted(errors, key=lambda error: (error.line or 0, error.column or 0)))
+    return msgspec.convert(_resolved(document), RunSpec)
+
+
+def _wrong_keys(document: Document) -> list[SpecError]:
+    given = document.data
+    errors = [
+        document.error(SpecError, (key,), "unknown key", suggest(key, _RULES)) for key in given if key not in _RULES
+    ]
+    for one, other in (("task", "task_file"), ("backend", "hostfile")):
+        if one in given and other in given:
+            errors.append(document.error(SpecError, (other,), f"given together with {one}", "keep one of the two"))
+    if "task" not in given and "task_file" not in given:
+        remedy = "add task: with the prompt, its {fields} taken from the inputs"
+        errors.append(document.error(SpecError, (), "task is missing", remedy))
+    if "inputs" not in given:
+        remedy = "add inputs: with the path of a file or folder, or a list of objects"
+        errors.append(document.error(SpecError, (), "inputs is missing", remedy))
+    return errors
+
+
+def _wrong_values(document: Document) -> list[SpecError]:
+    errors = []
+    for key, value in document.data.items():
+        if key not in _RULES:
+            continue
+        if not _accepts(_RULES[key], value):
+            errors.append(_wrong_value(document, (key,), _RULES[key], value))
+        elif isinstance(value, list):
+            items = enumerate(value)
+            errors += [
+                _wrong_value(document, (key, i), _ITEMS[key], v) for i, v in items if not _accepts(_ITEMS[key], v)
+            ]
+    return errors
+
+
+def _accepts(rule: _Rule, value: object) -> bool:
+    try:
+        msgspec.convert(value, rule.type)
+    except msgspec.ValidationError:
+        return False
+    return rule.blank or not isinstance(value, str) or bool(value.strip())
+
+
+def _wrong_value(document: Document, trail: Trail, rule: _Rule, value: object) -> SpecError:
+    remedy = f"give {rule.words}"
+    if isinstance(value, str) and "number" in rule.words and re.fullmatch(r"[-+.0-9eE]+", value):
+        remedy += ", without quotes"
+    if len(trail) == 1 and trail[0] not in ("task", "task_file", "inputs"):
+        remedy += f", or leave {trail[0]} out"
+    return document.error(SpecError, trail, f"expected {rule.words}, found {describe(value)}", remedy)
+
+
+def _resolved(document: Document) -> dict[str, Any]:
+    """The fields of a checked document, with paths made whole and files read."""
+    folder = Path(document.source).absolute().parent
+    fields = dict(document.data)
+    if (task_file := fields.pop("task_file", None)) is not None:
+        fields["task"] = _read_task(document, folder / task_file)
+    for key, resolve in _PATHS.items():
+        if isinstance(fields.get(key), str):
+            fields[key] = resolve(folder, fields[key])
+    if isinstance(fields.get("backend"), list):
+        fields["backend"] = [_backend(folder, text) for text in fields["backend"]]
+    schema = fields.get("output_schema")
+    if isinstance(schema, str):
+        fields["output_schema"] = load_schema(folder / schema)
+    elif schema is not None:
+        check_document(document, ("output_schema",))
+    return fields
+
+
+def _read_task(document: Document, path: Path) -> str:
+    text = read_text(path, SpecError, limit_bytes=_LIMIT_TASK_BYTES)
+    if not text.strip():
+        raise document.error(SpecError, ("task_file",), f"{path} is blank", "write the prompt into it")
+    return text
+
+
+def _path(folder: Path, text: str) -> str:
+    return text if text == "-" or "://" in text else str(folder / text)
+
+
+def _backend(folder: Path, text: str) -> str:
+    """A path where the text names an existing file, for a hostfile; else the text, which is an address."""
+    try:
+        return str(folder / text) if "://" not in text and (folder / text).is_file() else text
+    except OSError:
+        return text
+
+
+_LIMIT_TASK_BYTES = 16 * 2**20
+_PATHS: dict[str, Callable[[Path, str], str]] = {
+    "inputs": _path,
+    "hostfile": _path,
+    "output": _path,
+    "journal": _path,
+    "backend": _backend,
+}
