@@ -16,9 +16,9 @@ from collections.abc import Generator, Sequence
 from typing import Any, Literal
 
 import msgspec
+
 from aurora_swarm.agents.steps import ConstrainedStep
 from aurora_swarm.agents.structured import OutputSpec
-
 from aurora_swarm.errors import InvalidOutputError
 from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.reply import Reply

@@ -18,7 +18,7 @@ from aurora_swarm.agents.turns import ToolChoice
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.loop import run_on_loop
 from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
-from aurora_swarm.batch.spec import AnyTool, BatchSpec
+from aurora_swarm.batch.spec import BatchSpec, ToolLike
 from aurora_swarm.errors import UsageError
 from aurora_swarm.journal.open import open_journal
 from aurora_swarm.pools.open import Backend, PoolOptions, Say, open_pool
@@ -143,7 +143,7 @@ class BatchAgent:
         inputs: Inputs,
         *,
         system_prompt: str = "",
-        tools: Sequence[AnyTool] = (),
+        tools: Sequence[ToolLike] = (),
         output_schema: type[OutputT] | Mapping[str, Any] | None = None,
         model: str = "",
         backend: Backend | None = None,
@@ -197,7 +197,7 @@ class BatchAgent:
         inputs: Inputs,
         *,
         system_prompt: str = "",
-        tools: Sequence[AnyTool] = (),
+        tools: Sequence[ToolLike] = (),
         output_schema: type[OutputT] | Mapping[str, Any] | None = None,
         model: str = "",
         backend: Backend | None = None,

@@ -20,7 +20,7 @@ from aurora_swarm.batch.keys import Determinants, KeyMaker
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.errors import InputError, ToolDefinitionError
 from aurora_swarm.inputs.template import Template
-from aurora_swarm.tools.definition import Tool, as_tool
+from aurora_swarm.tools.definition import AnyTool, as_tool
 from aurora_swarm.values.message import Message
 
 
@@ -33,7 +33,7 @@ class Job(msgspec.Struct, frozen=True):
     """
 
     task: Task
-    tools: Mapping[str, Tool]
+    tools: Mapping[str, AnyTool]
 
 
 class TaskCompiler:
@@ -102,7 +102,7 @@ class TaskCompiler:
         )
         return Job(task, tools)
 
-    def _rules(self, tools: Mapping[str, Tool]) -> Rules:
+    def _rules(self, tools: Mapping[str, AnyTool]) -> Rules:
         same = all(tools[name] is tool for name, tool in self.tools.items())
         step = self._shared_step if same else ConstrainedStep(list(tools.values()), self.output)
         return Rules(self.output, step, self.spec.tool_choice, self.spec.max_turns, self.spec.max_retries)

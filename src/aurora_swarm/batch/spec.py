@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from aurora_swarm.agents.turns import ToolChoice
 from aurora_swarm.errors import UsageError
-from aurora_swarm.tools.definition import Tool
+from aurora_swarm.tools.definition import AnyTool
 from aurora_swarm.values.call import Sampling
 
+ToolLike = AnyTool | Callable[..., Any]
 Schema = type[BaseModel] | Mapping[str, Any] | None
-AnyTool = Tool | Callable[..., Any]
 
 
 class BatchSpec(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class BatchSpec(msgspec.Struct, frozen=True):
 
     task: str
     system_prompt: str = ""
-    tools: tuple[AnyTool, ...] = ()
+    tools: tuple[ToolLike, ...] = ()
     output_schema: Schema = None
     tool_choice: ToolChoice = "auto"
     max_turns: int = 8

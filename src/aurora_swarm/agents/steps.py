@@ -1,0 +1,113 @@
+"""Tools for engines without a tool protocol of their own: each step is constrained to a tool call or an answer. Pure.
+
+The model answers ``{"tool": NAME, "arguments": {...}}`` or ``{"answer": ...}``, and the engine's constrained decoding
+makes anything else impossible. That works on any engine that takes a JSON schema, down to models of 135M parameters,
+for which the usual tool protocols come back as plain text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from aurora_swarm.agents.structured import MAX_STRING, OutputSpec, load_json
+from aurora_swarm.errors import InvalidOutputError
+from aurora_swarm.tools.definition import AnyTool
+from aurora_swarm.values.message import ToolCall
+
+
+class Said(msgspec.Struct, frozen=True):
+    """An answer within a step, as the text that it would be without tools."""
+
+    text: str
+
+
+class ConstrainedStep:
+    """The protocol of one agent.
+
+    Args:
+        tools: What it may use; at least one. Their schemas hold what this agent in particular is granted.
+        output: What counts as an answer.
+    """
+
+    def __init__(self, tools: Sequence[AnyTool], output: OutputSpec) -> None:
+        self._tools = tuple(tools)
+        self._output = output
+        self._schemas: dict[bool, msgspec.Raw] = {}
+
+    def schema(self, *, may_answer: bool) -> msgspec.Raw:
+        """What a step is constrained to, as encoded JSON schema.
+
+        Args:
+            may_answer: Whether the step may answer; else it must use a tool.
+        """
+        if may_answer not in self._schemas:
+            self._schemas[may_answer] = msgspec.Raw(msgspec.json.encode(self._build(may_answer)))
+        return self._schemas[may_answer]
+
+    def parse(self, text: str, *, call_id: str) -> ToolCall | Said:
+        """What a step says.
+
+        Args:
+            text: The model's text.
+            call_id: Id for a tool call.
+
+        Raises:
+            InvalidOutputError: It is no step.
+        """
+        try:
+            step = load_json(text)
+        except ValueError as error:
+            raise InvalidOutputError(f"it is not JSON: {error}", text=text) from None
+        match step:
+            case {"tool": str(name), "arguments": dict(arguments), **rest} if not rest:
+                return ToolCall(call_id, name, arguments)
+            case {"answer": answer, **rest} if not rest:
+                return Said(answer if isinstance(answer, str) else json.dumps(answer))
+        names = ", ".join(tool.name for tool in self._tools)
+        problem = f'it is neither {{"tool": ..., "arguments": ...}} (tools: {names}) nor {{"answer": ...}}'
+        raise InvalidOutputError(problem, text=text)
+
+    def instructions(self) -> str:
+        """How to use the tools. The same for all agents of a batch: what one in particular is granted is not in it."""
+        lines = ["You can use tools. Reply with JSON only."]
+        for tool in self._tools:
+            names = ", ".join(tool.parameters.get("properties", {}))
+            lines.append(f"{tool.name}({names}): {tool.description}")
+        example = dict.fromkeys(self._tools[0].parameters.get("properties", {}), "...")
+        call = json.dumps({"tool": self._tools[0].name, "arguments": example})
+        lines.append(f'To use a tool: {call}\nTo answer: {{"answer": ...}}')
+        return "\n".join(lines)
+
+    def _build(self, may_answer: bool) -> dict[str, Any]:
+        options = [_object(tool={"const": tool.name}, arguments=tool.parameters) for tool in self._tools]
+        if may_answer:
+            answer = self._output.schema or {"type": "string", "minLength": 1, "maxLength": MAX_STRING}
+            options.append(_object(answer=answer))
+        definitions: dict[str, Any] = {}
+        for option in options:
+            for part in option["properties"].values():
+                definitions.update(part.get("$defs", {}))
+        bare = [_without_definitions(option) for option in options]
+        schema = bare[0] if len(bare) == 1 else {"anyOf": bare}
+        return {**schema, "$defs": definitions} if definitions else schema
+
+
+def _object(**properties: Any) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _without_definitions(option: dict[str, Any]) -> dict[str, Any]:
+    properties = {
+        name: {key: value for key, value in part.items() if key != "$defs"}
+        for name, part in option["properties"].items()
+    }
+    return {**option, "properties": properties}
