@@ -1,0 +1,1 @@
+"""For users and us: virtual time, a scripted transport, servers that fail on demand, contract suites."""

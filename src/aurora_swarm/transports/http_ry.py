@@ -1,0 +1,308 @@
+"""The network through `ry`, Python bindings of Rust's reqwest. The only module that knows it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import resource
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import ry
+
+from aurora_swarm.errors import (
+    AttemptTimeoutError,
+    BadResponseError,
+    CallError,
+    ConnectError,
+    ConnectionLostError,
+    UsageError,
+)
+from aurora_swarm.ports.http import HttpReply
+
+NO_PROXY_AT_ALL = "*,0.0.0.0/0,::/0"
+"""An explicit proxy switches off those of the environment; this exempts every host from it. ``*`` alone exempts
+names only: addresses need their own ranges."""
+
+IDLE_TIMEOUT_S = 4
+"""Idle connections are dropped before uvicorn drops them (5 s): a request on a connection that the server is just
+closing would be lost."""
+
+_GARBAGE = ("Parse(", "InvalidData", "InvalidInput")
+_HOSTS_AT_FIRST = 16
+
+
+class RyHttp:
+    """An `aurora_swarm.ports.http.Http`.
+
+    Requests wait for a connection when `max_connections` are busy; that wait counts towards their `timeout_s`.
+    Idle connections are kept for 4 s and never outnumber the busy ones that are allowed: over very many hosts
+    fewer are kept per host, at last none. A mapping of headers that is passed again must not have changed.
+    `aclose` ends idle connections at once, and those in use with their request.
+
+    Args:
+        connect_timeout_s: Seconds to establish a connection.
+        max_connections: Connections in use at most. None, or more than the process may open files
+            (``ulimit -n``), means as many as fit.
+
+    Raises:
+        UsageError: A number is not positive.
+    """
+
+    def __init__(self, *, connect_timeout_s: float = 10.0, max_connections: int | None = None) -> None:
+        if not connect_timeout_s > 0 or (max_connections is not None and max_connections < 1):
+            raise UsageError("connect_timeout_s and max_connections must be above 0")
+        self._connect_timeout_s = connect_timeout_s
+        self.max_connections, self._max_idle = _fitting(max_connections)
+        self._gate = asyncio.Semaphore(self.max_connections)
+        self._urls: set[str] = set()
+        self._hosts: set[str] = set()
+        self._hosts_planned = max(min(_HOSTS_AT_FIRST, self._max_idle), 1)
+        self._headers: tuple[Mapping[str, str] | None, ry.Headers] = (None, ry.Headers())
+        self._closed = False
+        self._plain = self._connect(tls_certs_only=[])  # loads no certificates: it never speaks TLS
+        self._secure: ry.Client | None = None
+
+    async def request(
+        self, method: str, url: str, *, body: bytes | None, headers: Mapping[str, str], timeout_s: float
+    ) -> HttpReply:
+        """Send one request and read its whole answer.
+
+        Raises:
+            ConnectError: Nothing accepted the connection, or this client is closed.
+            ConnectionLostError: The connection ended before the answer did.
+            BadResponseError: The answer is not HTTP.
+            AttemptTimeoutError: `timeout_s` passed.
+        """
+        left_s = await self._acquire(url, timeout_s)
+        try:
+            response = await self._sent(method, url, body, headers, left_s)
+            return HttpReply(response.status, bytes(await response.bytes()), _Headers(response.headers))
+        except (ry.ReqwestError, ValueError, TypeError) as error:
+            raise _translated(error, url, timeout_s) from None
+        finally:
+            self._gate.release()
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        idle_timeout_s: float,
+    ) -> AsyncIterator[_Stream]:
+        """Send one request and hand over the answer as soon as its headers are here.
+
+        Raises:
+            CallError: As `request` does; the pieces raise it too.
+        """
+        left_s = await self._acquire(url, timeout_s)
+        try:
+            try:
+                response = await self._sent(method, url, body, headers, left_s)
+            except (ry.ReqwestError, ValueError, TypeError) as error:
+                raise _translated(error, url, timeout_s) from None
+            stream = _Stream(response, url, timeout_s, idle_timeout_s)
+            try:
+                yield stream
+            finally:
+                await stream.aclose()
+        finally:
+            self._gate.release()
+
+    async def aclose(self) -> None:
+        """Close idle connections now, those in use with their request. May be called twice."""
+        self._closed = True
+        self._plain = self._connect(tls_certs_only=[])
+        self._secure = None
+
+    def _sent(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], left_s: float
+    ) -> Awaitable[ry.Response]:
+        if self._closed:
+            raise ConnectError("this client is closed", endpoint=_base(url), remedy="open a new pool")
+        if url not in self._urls:
+            self._note(url)
+        if headers is not self._headers[0]:
+            self._headers = (headers, ry.Headers(dict(headers)))
+        client = self._secure_client(url) if url.startswith("https:") else self._plain
+        return client.fetch(
+            url,
+            method=method,  # type: ignore[arg-type]  # a str here, a list of literals there
+            body=body or b"",  # None is refused
+            headers=self._headers[1],
+            timeout=_duration(left_s),
+        )
+
+    async def _acquire(self, url: str, timeout_s: float) -> float:
+        """Take a connection's place; returns the seconds that are left."""
+        if not self._gate.locked():
+            await self._gate.acquire()
+            return timeout_s
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._gate.acquire()
+        except TimeoutError:
+            problem = f"none of {self.max_connections} connections became free within {timeout_s:.3g} s"
+            raise AttemptTimeoutError(problem, endpoint=_base(url), remedy="allow more connections") from None
+        return max(timeout_s - (loop.time() - started), 0.0)
+
+    def _note(self, url: str) -> None:
+        """Keep the number of idle connections bounded as hosts become known."""
+        self._urls.add(url)
+        self._hosts.add(_base(url))
+        if len(self._hosts) > self._hosts_planned:
+            self._hosts_planned = 2 * len(self._hosts)
+            self._plain = self._connect(tls_certs_only=[])
+            self._secure = None
+
+    def _secure_client(self, url: str) -> ry.Client:
+        if self._secure is None:
+            try:
+                self._secure = self._connect(tls_certs_only=None)
+            except ry.ReqwestError:
+                problem = "the certificates that this machine trusts cannot be read"
+                remedy = "install ca-certificates, or name a file of them in SSL_CERT_FILE"
+                raise ConnectError(problem, endpoint=_base(url), remedy=remedy) from None
+        return self._secure
+
+    def _connect(self, *, tls_certs_only: list[ry.Certificate] | None) -> ry.Client:
+        return ry.Client(
+            user_agent="aurora-swarm",
+            connect_timeout=_duration(self._connect_timeout_s),
+            redirect=None,
+            referer=False,
+            brotli=False,
+            deflate=False,
+            zstd=False,
+            hickory_dns=False,  # the system's resolver knows /etc/hosts, NIS and sssd, as clusters use them
+            pool_idle_timeout=ry.Duration(IDLE_TIMEOUT_S),
+            pool_max_idle_per_host=self._max_idle // self._hosts_planned,
+            tls_certs_only=tls_certs_only,
+            proxy=ry.Proxy.all("http://127.0.0.1:1", no_proxy=NO_PROXY_AT_ALL),
+        )
+
+
+class _Stream:
+    """A body that is still arriving; its own iterator, so that nothing is left to the garbage collector."""
+
+    def __init__(self, response: ry.Response, url: str, timeout_s: float, idle_timeout_s: float) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = _Headers(response.headers)
+        self._body = response.bytes_stream()
+        self._url = url
+        self._timeout_s = timeout_s
+        self._idle_timeout_s = idle_timeout_s
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives."""
+        return self
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            async with asyncio.timeout(self._idle_timeout_s):
+                return bytes(await self._body.__anext__())
+        except TimeoutError:
+            problem = f"nothing arrived for {self._idle_timeout_s:.3g} s"
+            raise AttemptTimeoutError(problem, endpoint=_base(self._url)) from None
+        except ry.ReqwestError as error:
+            raise _translated(error, self._url, self._timeout_s) from None
+
+    async def aclose(self) -> None:
+        await self._body.close()
+
+
+class _Headers(Mapping[str, str]):
+    """Headers of an answer, read only when somebody looks: most answers' are never looked at."""
+
+    __slots__ = ("_raw",)
+
+    def __init__(self, raw: ry.Headers) -> None:
+        self._raw = raw
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            value = self._raw.get(name)
+        except (ValueError, TypeError):  # bytes that are no text
+            value = None
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._raw.keys() if name in self)  # noqa: SIM118 - iterating itself differs
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@functools.lru_cache(maxsize=1024)
+def _duration(seconds: float) -> ry.Duration:
+    nanos = int(min(max(seconds, 0.0), 1e9) * 1e9)
+    return ry.Duration(nanos // 1_000_000_000, nanos % 1_000_000_000)
+
+
+def _fitting(wanted: int | None) -> tuple[int, int]:
+    """Connections in use and idle ones that fit into the files this process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        soft = 1 << 20
+    free = max(soft - min(64, soft // 2), 2)
+    busy = min(wanted or free, max(free * 3 // 4, 1))
+    return busy, min(busy, free - busy)
+
+
+def _base(url: str) -> str:
+    """Scheme, host and port: no path, no credentials."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def _translated(error: Exception, url: str, timeout_s: float) -> CallError:
+    base = _base(url)
+    if not isinstance(error, ry.ReqwestError):
+        return ConnectError(f"not a request that can be sent: {error}", endpoint=base, remedy="check the address")
+    error.without_url()
+    text = str(error)
+    if error.is_connect():
+        return _connect_error(error, text, base)
+    if error.is_timeout():
+        return AttemptTimeoutError(f"no whole answer within {timeout_s:.3g} s", endpoint=base)
+    if any(mark in text for mark in _GARBAGE):
+        return BadResponseError("the answer is not HTTP", endpoint=base)
+    return ConnectionLostError("the connection ended before the answer did", endpoint=base)
+
+
+def _connect_error(error: ry.ReqwestError, text: str, base: str) -> ConnectError:
+    if "Too many open files" in text:
+        remedy = "raise the limit (ulimit -n), or allow fewer connections"
+        return ConnectError("this process has too many open files", endpoint=base, remedy=remedy)
+    if error.is_timeout():
+        return ConnectError("no connection in time", endpoint=base)
+    if "dns error" in text:
+        return ConnectError("the host name is unknown", endpoint=base, remedy="check the host's name")
+    if "refused" in text:
+        return ConnectError("connection refused", endpoint=base, remedy="check that the server runs there")
+    if "ertificate" in text:
+        return ConnectError("its certificate is not trusted", endpoint=base)
+    return ConnectError(_last_message(text), endpoint=base)
+
+
+def _last_message(text: str) -> str:
+    """The innermost ``message: "..."`` of reqwest's own description."""
+    return text.rpartition('message: "')[2].partition('"')[0][:200] or "no connection"

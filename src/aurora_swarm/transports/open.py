@@ -1,0 +1,50 @@
+"""From a word to a transport: the only place that names the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aurora_swarm.errors import UsageError
+from aurora_swarm.ports.http import Http
+from aurora_swarm.ports.transport import Transport
+from aurora_swarm.transports.generate import GenerateWire
+from aurora_swarm.transports.http_transport import HttpTransport
+from aurora_swarm.transports.openai_chat import OpenAIChatWire
+
+OPENAI_KINDS = ("openai", "vllm", "sglang", "llamacpp", "http", "https")
+KINDS = ("generate", *OPENAI_KINDS)
+"""What `open_transport` knows."""
+
+
+def open_transport(
+    kind: str,
+    *,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    max_connections: int | None = None,
+    connect_timeout_s: float = 10.0,
+    idle_timeout_s: float = 120.0,
+    http: Http | None = None,
+) -> Transport:
+    """A transport that speaks the wire of `kind`.
+
+    Args:
+        kind: One of `KINDS`.
+        api_key: Bearer token; never shown in errors.
+        headers: Further headers of every request.
+        max_connections: Connections in use at most; None for as many as this process may open.
+        connect_timeout_s: Seconds to establish a connection.
+        idle_timeout_s: Longest silence within a streamed answer.
+        http: How bytes travel; None for the built-in client.
+
+    Raises:
+        UsageError: `kind` is unknown, the key cannot be a header, or a number is not positive.
+    """
+    if kind not in KINDS:
+        raise UsageError(f"{kind!r} is no kind of transport", remedy=f"use one of {', '.join(KINDS)}")
+    if http is None:
+        from aurora_swarm.transports.http_ry import RyHttp  # noqa: PLC0415 - loads the HTTP library only now
+
+        http = RyHttp(connect_timeout_s=connect_timeout_s, max_connections=max_connections)
+    wire = GenerateWire() if kind == "generate" else OpenAIChatWire()
+    return HttpTransport(http, wire, api_key=api_key, headers=headers, idle_timeout_s=idle_timeout_s)
