@@ -1,0 +1,88 @@
+"""``local://`` as a backend."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from aurora_swarm.errors import InputError, ModelUnavailableError
+from aurora_swarm.local.server import LocalConfig, LocalServer
+from aurora_swarm.local.weights import DEFAULT, ensure_weights
+from aurora_swarm.values.endpoint import AgentEndpoint
+
+Say = Callable[[str], None]
+_OPTIONS = ("slots", "context", "threads")
+
+
+def parse_local_url(url: str) -> tuple[str | None, dict[str, int]]:
+    """The model and the options of ``local://``, ``local:///path/to.gguf?slots=8&context=4096``.
+
+    Raises:
+        InputError: An option is unknown or no number, or the path is relative.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "local" or parts.netloc:
+        raise InputError(
+            "is no local backend", source=url, remedy="write local://, or local:///absolute/path/to/model.gguf"
+        )
+    options: dict[str, int] = {}
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in _OPTIONS:
+            known = ", ".join(_OPTIONS)
+            raise InputError(f"unknown option {name}", source=url, field=name, remedy=f"use: {known}")
+        if not value.isdecimal() or int(value) < 1:
+            raise InputError(f"{value!r} is no whole number above 0", source=url, field=name, remedy="give a number")
+        options[name] = int(value)
+    return unquote(parts.path) or None, options
+
+
+@asynccontextmanager
+async def open_local(
+    url: str, *, model: str | None = None, cache_dir: str | None = None, say: Say
+) -> AsyncIterator[AgentEndpoint]:
+    """The endpoint of an embedded server, which ends with the context.
+
+    Args:
+        url: See `parse_local_url`.
+        model: A GGUF file, where the URL names none.
+        cache_dir: Where downloaded weights are kept.
+        say: Told what takes time.
+
+    Raises:
+        InputError: The URL makes no sense.
+        ModelUnavailableError: The weights cannot be had, llama.cpp is not installed, or the server did not start.
+    """
+    path, options = parse_local_url(url)
+    async with LocalServer(await configure(path or model, cache_dir, say, **options)) as server:
+        yield server.endpoint
+
+
+async def configure(
+    model: str | None,
+    cache_dir: str | None,
+    say: Say,
+    *,
+    slots: int = 4,
+    context: int = 2048,
+    threads: int | None = None,
+    port: int = 0,
+) -> LocalConfig:
+    """What an embedded server needs, its weights fetched.
+
+    Raises:
+        ModelUnavailableError: The weights cannot be had, or llama.cpp is not installed.
+    """
+    _check_engine()
+    weights = await ensure_weights(model, Path(cache_dir) if cache_dir else None, say)
+    name = weights.stem if model else DEFAULT.name
+    say(f"starting the embedded model {name}")
+    return LocalConfig(weights, name, slots, context, threads, port)
+
+
+def _check_engine() -> None:
+    from importlib.util import find_spec  # noqa: PLC0415 - asked only when an embedded model is wanted
+
+    if find_spec("xllamacpp") is None:
+        raise ModelUnavailableError("the embedded engine is not installed", remedy="pip install 'aurora-swarm[local]'")
