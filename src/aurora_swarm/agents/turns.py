@@ -35,6 +35,8 @@ class Rules(msgspec.Struct, frozen=True):
         tool_choice: ``required`` makes the agent use a tool before it may answer.
         max_turns: Turns at most; the last one may only answer.
         max_retries: Re-asks after an invalid answer, over the whole conversation; they are no turns.
+        reminder: Said after each tool's answer, because a small model has forgotten the task by then; empty for
+            nothing.
     """
 
     output: OutputSpec
@@ -42,6 +44,7 @@ class Rules(msgspec.Struct, frozen=True):
     tool_choice: ToolChoice = "auto"
     max_turns: int = 8
     max_retries: int = 2
+    reminder: str = ""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -125,6 +128,7 @@ def converse(rules: Rules, messages: Sequence[Message]) -> Turns:
         answers = yield UseTools((heard,))
         assert not isinstance(answers, Reply)
         said += [Message("assistant", reply.text), *(Message("tool", text) for text in answers)]
+        said += [Message("user", rules.reminder)] * bool(rules.reminder)
         used_tools = True
         turn += 1
 

@@ -23,6 +23,9 @@ from aurora_swarm.inputs.template import Template
 from aurora_swarm.tools.definition import AnyTool, as_tool
 from aurora_swarm.values.message import Message
 
+REPEATED_CHARS = 300
+"""A task up to this long is said again after a tool's answer: cheap, and a small model answers it far better."""
+
 
 class Job(msgspec.Struct, frozen=True):
     """One compiled input: the execution plan of one agent.
@@ -94,7 +97,7 @@ class TaskCompiler:
             index=index,
             key=self._keys.key(messages, stamps),
             messages=messages,
-            rules=self._rules(tools),
+            rules=self._rules(tools, text),
             model=self.model,
             sampling=self.spec.sampling,
             prefix=self._prefix,
@@ -102,10 +105,18 @@ class TaskCompiler:
         )
         return Job(task, tools)
 
-    def _rules(self, tools: Mapping[str, AnyTool]) -> Rules:
+    def _rules(self, tools: Mapping[str, AnyTool], text: str) -> Rules:
         same = all(tools[name] is tool for name, tool in self.tools.items())
         step = self._shared_step if same else ConstrainedStep(list(tools.values()), self.output)
-        return Rules(self.output, step, self.spec.tool_choice, self.spec.max_turns, self.spec.max_retries)
+        reminder = f"Now do the task: {text}" if len(text) <= REPEATED_CHARS else "Now go on with the task."
+        return Rules(
+            output=self.output,
+            protocol=step,
+            tool_choice=self.spec.tool_choice,
+            max_turns=self.spec.max_turns,
+            max_retries=self.spec.max_retries,
+            reminder=reminder,
+        )
 
     def _system_message(self) -> tuple[Message, ...]:
         parts = [self.spec.system_prompt]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -218,10 +219,25 @@ def wire_message(message: Message) -> Message | _AssistantMessage:
     return message
 
 
+def wire_messages(messages: Sequence[Message]) -> list[Message | _AssistantMessage]:
+    """A conversation as OpenAI wants it; what a user says in several messages in a row is sent as one.
+
+    Some chat templates (Gemma, Mistral) refuse roles that do not alternate.
+    """
+    sent: list[Message | _AssistantMessage] = []
+    for message in map(wire_message, messages):
+        last = sent[-1] if sent else None
+        if isinstance(message, Message) and isinstance(last, Message) and last.role == message.role == "user":
+            sent[-1] = Message("user", f"{last.content}\n\n{message.content}")
+        else:
+            sent.append(message)
+    return sent
+
+
 def _request(call: Call, model: str) -> _Request:
     s = call.sampling
     return _Request(
-        [wire_message(m) for m in call.messages],
+        wire_messages(call.messages),
         model,
         s.max_tokens,
         s.temperature,

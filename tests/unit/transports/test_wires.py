@@ -296,3 +296,10 @@ def test_vectors_that_do_not_fit_are_a_bad_response(vectors: list[tuple[float, .
 def test_context_and_engine_are_read_where_engines_put_them(model: Any, context: int | None, engine: str) -> None:
     info = ModelsWire().decode(answers.encode({"data": [model, {"id": "b"}]}))
     assert (info.models, info.max_context, info.engine) == (("a", "b"), context, engine)
+
+
+def test_what_a_user_says_in_a_row_is_sent_as_one_message_so_that_roles_alternate() -> None:
+    called = Message("assistant", "use it")
+    said = (Message("system", "s"), USER, called, Message("tool", "found"), Message("user", "go on"))
+    roles = [(m["role"], m["content"]) for m in sent(OpenAIChatWire().encode(Call(said), "m"))["messages"]]
+    assert roles == [("system", "s"), ("user", "hi"), ("assistant", "use it"), ("user", "found\n\ngo on")]
