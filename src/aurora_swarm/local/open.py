@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from aurora_swarm.local.weights import DEFAULT, ensure_weights
 from aurora_swarm.values.endpoint import AgentEndpoint
 
 Say = Callable[[str], None]
-_OPTIONS = ("slots", "context", "threads")
+_OPTIONS = ("slots", "context", "threads", "port")
 
 
 def parse_local_url(url: str) -> tuple[str | None, dict[str, int]]:
@@ -22,18 +23,21 @@ def parse_local_url(url: str) -> tuple[str | None, dict[str, int]]:
     Raises:
         InputError: An option is unknown or no number, or the path is relative.
     """
-    parts = urlsplit(url)
+    wanted = "write local://, or local:///absolute/path/to/model.gguf"
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"is no URL: {error}", source=url, remedy=wanted) from error
     if parts.scheme != "local" or parts.netloc:
-        raise InputError(
-            "is no local backend", source=url, remedy="write local://, or local:///absolute/path/to/model.gguf"
-        )
+        raise InputError("is no local backend", source=url, remedy=wanted)
     options: dict[str, int] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in _OPTIONS:
             known = ", ".join(_OPTIONS)
             raise InputError(f"unknown option {name}", source=url, field=name, remedy=f"use: {known}")
-        if not value.isdecimal() or int(value) < 1:
-            raise InputError(f"{value!r} is no whole number above 0", source=url, field=name, remedy="give a number")
+        if not value.isdecimal() or not 1 <= int(value[:10]) <= 10**9:
+            problem = f"{value[:40]!r} is no whole number from 1 to 1000000000"
+            raise InputError(problem, source=url, field=name, remedy="give a number")
         options[name] = int(value)
     return unquote(parts.path) or None, options
 
@@ -44,11 +48,13 @@ async def open_local(
 ) -> AsyncIterator[AgentEndpoint]:
     """The endpoint of an embedded server, which ends with the context.
 
+    A server that dies before is not started again: `say` is told why, and calls to the endpoint fail to connect.
+
     Args:
         url: See `parse_local_url`.
         model: A GGUF file, where the URL names none.
         cache_dir: Where downloaded weights are kept.
-        say: Told what takes time.
+        say: Told what takes time, and when the server dies.
 
     Raises:
         InputError: The URL makes no sense.
@@ -56,7 +62,16 @@ async def open_local(
     """
     path, options = parse_local_url(url)
     async with LocalServer(await configure(path or model, cache_dir, say, **options)) as server:
-        yield server.endpoint
+        watching = asyncio.create_task(_tell_of_death(server, say))
+        try:
+            yield server.endpoint
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def _tell_of_death(server: LocalServer, say: Say) -> None:
+    say(str(await server.wait_dead()))
 
 
 async def configure(

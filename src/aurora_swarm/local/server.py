@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
-from collections import deque
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +18,12 @@ import msgspec
 from aurora_swarm.errors import ModelUnavailableError, UsageError
 from aurora_swarm.values.endpoint import AgentEndpoint
 
-_START_S = 60.0
 _END_S = 1.0
-_KEPT_LINES = 20
+_SPIN = "1000"
+"""Turns for which llama.cpp's threads (GNU OpenMP) wait busily for each other. With the library's own number, two
+threads on two cores that other processes used too took 9 to 46 s for what took one thread 6 s; with this one, 7 to 9.
+"""
+_KEPT_BYTES = 8192
 
 
 class LocalConfig(msgspec.Struct, frozen=True):
@@ -32,6 +36,7 @@ class LocalConfig(msgspec.Struct, frozen=True):
         context: Tokens of context per slot.
         threads: Threads that compute; None for all cores.
         port: TCP port on 127.0.0.1; 0 for a free one.
+        start_timeout_s: Seconds that loading the model may take.
     """
 
     model: Path
@@ -40,6 +45,7 @@ class LocalConfig(msgspec.Struct, frozen=True):
     context: int = 2048
     threads: int | None = None
     port: int = 0
+    start_timeout_s: float = 60.0
 
 
 class LocalServer:
@@ -62,8 +68,9 @@ class LocalServer:
             raise UsageError(f"port {config.port} is out of range", remedy="give a port from 1 to 65535, or 0 for any")
         self.config = config
         self._process: asyncio.subprocess.Process | None = None
-        self._log: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._log = b""
         self._reading: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._endpoint: AgentEndpoint | None = None
 
     async def __aenter__(self) -> Self:
@@ -100,56 +107,73 @@ class LocalServer:
         """Whether the child runs."""
         return self._process is not None and self._process.returncode is None
 
-    async def wait_dead(self) -> int:
-        """Wait until the child has ended; its exit code."""
-        assert self._process is not None
-        return await self._process.wait()
+    async def wait_dead(self) -> ModelUnavailableError:
+        """Wait until the child has ended, by `aclose` or by itself.
+
+        Returns:
+            How it ended, as the error to show when nobody ended it on purpose.
+
+        Raises:
+            UsageError: It has not been started.
+        """
+        if self._process is None:
+            raise UsageError("the embedded server is not running", remedy="use: async with LocalServer(config)")
+        return self._failed(_how_it_ended(await self._process.wait()))
 
     async def aclose(self) -> None:
-        """End the child and wait until it is gone. May be called twice; cancelling still ends it."""
-        process, self._process = self._process, None
-        if process is None:
+        """End the child and wait until it is gone. May be called twice; cancelling kills it at once."""
+        if self._process is None:
             return
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(self._process))
+        try:
+            await asyncio.shield(self._ending)
+        except asyncio.CancelledError:
+            if self.alive:
+                self._process.kill()
+            await asyncio.wait({self._ending})
+            raise
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
         process.stdin.close()
         try:
             await asyncio.wait_for(process.wait(), _END_S)
         except TimeoutError:
-            process.kill()
-            await process.wait()
-        finally:
+            # It loads a model and lets no other thread run; it has nothing to tidy up.
             if process.returncode is None:
                 process.kill()
-            if self._reading is not None:
-                self._reading.cancel()
-                await asyncio.gather(self._reading, return_exceptions=True)
+            await process.wait()
+        await self._end_of_log()
 
     async def _start(self) -> None:
-        # A session of its own: Ctrl-C in a terminal reaches us, and we end the child in order.
+        # A session of its own: Ctrl-C in a terminal reaches us, and we end the child.
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "aurora_swarm.local.child",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
+            env={"GOMP_SPINCOUNT": _SPIN, **os.environ},
         )
         self._reading = asyncio.create_task(self._read_log(self._process))
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(self._as_line())
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), _START_S)
+            line = await asyncio.wait_for(self._process.stdout.readline(), self.config.start_timeout_s)
         except TimeoutError:
-            raise self._failed(f"did not answer within {_START_S:g} s") from None
-        self._endpoint = await self._understand(line)
+            raise self._failed(f"did not answer within {self.config.start_timeout_s:g} s") from None
+        self._endpoint = await self._understand(line, self._process)
 
-    async def _understand(self, line: bytes) -> AgentEndpoint:
-        told = json.loads(line) if line.strip() else {}
+    async def _understand(self, line: bytes, process: asyncio.subprocess.Process) -> AgentEndpoint:
+        told = json.loads(line) if line.endswith(b"\n") else {}
         if "address" not in told:
-            await asyncio.sleep(0.1)
-            raise self._failed(told.get("error") or "ended before it listened")
+            await self._end_of_log()
+            raise self._failed(told.get("error") or _how_it_ended(await process.wait()))
         _, _, port = told["address"].rpartition(":")
         return AgentEndpoint("127.0.0.1", int(port), {"model": self.config.name})
 
@@ -160,36 +184,62 @@ class LocalServer:
             "name": config.name,
             "slots": config.slots,
             "context": config.context,
-            "threads": config.threads or os.cpu_count() or 1,
+            "threads": config.threads or _cores(),
             "port": config.port,
         }
         return json.dumps(told).encode() + b"\n"
 
     def _failed(self, why: str) -> ModelUnavailableError:
-        log = "\n".join(self._log)
-        if "bind" in log or "bind" in why:
+        log = self._log.decode(errors="replace")
+        if "couldn't bind" in log:
             return ModelUnavailableError(
                 f"port {self.config.port} on 127.0.0.1 is in use", remedy="give another port, or 0 for a free one"
             )
-        last = next((line for line in reversed(self._log) if " E " in line), "")
+        errors = [line.partition(" E ")[2].strip() for line in log.splitlines() if " E " in line]
+        # The first error is the cause; llama.cpp then reports the same failure once per layer of its own.
+        said = f" ({' '.join(errors[0].split())[:300]})" if errors else ""
         return ModelUnavailableError(
-            f"{self.config.model}: the embedded server {why}" + (f" ({last.strip()[:200]})" if last else ""),
-            remedy="check that the file is a whole GGUF model that llama.cpp knows",
+            f"{self.config.model}: the embedded server {why}{said}",
+            remedy="check that the file is a whole GGUF model that llama.cpp knows, and that it fits into memory",
         )
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
-        while line := await process.stderr.readline():
-            self._log.append(line.decode(errors="replace").rstrip())
+        while chunk := await process.stderr.read(_KEPT_BYTES):
+            self._log = (self._log + chunk)[-_KEPT_BYTES:]
+
+    async def _end_of_log(self) -> None:
+        """Read what the child said last; not for ever, since whoever inherited its pipe may live on."""
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=_END_S)
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
 
 
-async def start_servers(configs: list[LocalConfig], stack: AsyncExitStack) -> list[LocalServer]:
+def _how_it_ended(code: int) -> str:
+    return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
+
+
+def _cores() -> int:
+    """Cores that this process may use: a container or a batch system often grants fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+async def start_servers(configs: Sequence[LocalConfig], stack: AsyncExitStack) -> list[LocalServer]:
     """Start several servers at once; the stack ends them.
+
+    Args:
+        configs: What to serve. Those that leave the number of threads open share the cores evenly.
+        stack: Owns the servers.
+
+    Returns:
+        The servers, in the order of `configs`.
 
     Raises:
         ModelUnavailableError: One did not start; the others are ended by the stack.
     """
-    servers = [LocalServer(config) for config in configs]
+    share = max(1, _cores() // max(1, len(configs)))
+    servers = [LocalServer(msgspec.structs.replace(c, threads=c.threads or share)) for c in configs]
     started = await asyncio.gather(*(stack.enter_async_context(s) for s in servers), return_exceptions=True)
     for result in started:
         if isinstance(result, BaseException):

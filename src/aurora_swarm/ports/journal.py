@@ -39,6 +39,11 @@ class Journal(Protocol):
     * Cancelling an `append` leaves its records written whole or not at all.
     """
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user: what was damaged, what that cost, and where the damaged file is kept."""
+        ...
+
     async def find(self, keys: Iterable[str]) -> Mapping[str, Record]:
         """The intact records among `keys`."""
         ...

@@ -1,0 +1,142 @@
+"""Runs one batch for a command: results to their place, progress on stderr, a summary at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from aurora_swarm.batch.agent import BatchOptions, run_batch
+from aurora_swarm.batch.spec import BatchSpec
+from aurora_swarm.cli.exits import exit_of
+from aurora_swarm.cli.interrupts import run_interruptibly
+from aurora_swarm.cli.progress import Latest, open_progress
+from aurora_swarm.cli.results import Results, open_results
+from aurora_swarm.cli.sources import Source
+from aurora_swarm.cli.summary import Summary, as_json, as_text, summarise
+from aurora_swarm.cli.voice import say, tell
+from aurora_swarm.errors import AuroraSwarmError, UsageError
+from aurora_swarm.telemetry.tally import Tally
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What to run.
+
+    Args:
+        spec: What each agent does.
+        source: What they work on.
+        options: Where; its journal, sinks and `say` are filled in here.
+    """
+
+    spec: BatchSpec
+    source: Source
+    options: BatchOptions
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """Where results and words go.
+
+    Args:
+        output: Results file; None for standard output.
+        journal: Path or URL of the journal; None for the output's name and ``.journal``.
+        no_journal: Keep none.
+        overwrite: Replace results that no journal keeps.
+        as_json: The summary as JSON on standard output.
+        quiet: Show no progress.
+    """
+
+    output: Path | None = None
+    journal: str | None = None
+    no_journal: bool = False
+    overwrite: bool = False
+    as_json: bool = False
+    quiet: bool = False
+
+    def journal_place(self) -> str | None:
+        """Where the journal of this run is, if there is to be one.
+
+        Raises:
+            UsageError: Options contradict each other.
+        """
+        if self.as_json and self.output is None:
+            raise UsageError(
+                "--json needs --output, because standard output carries the results otherwise",
+                remedy="add --output results.jsonl",
+            )
+        if self.no_journal and self.journal is not None:
+            raise UsageError("--journal and --no-journal are both given", remedy="keep one of the two")
+        if self.no_journal:
+            return None
+        if self.journal is not None and self.output is not None and _path_of(self.journal) == self.output.absolute():
+            raise UsageError("--journal and --output name the same file", remedy="give each a file of its own")
+        if self.journal is None and self.output is not None:
+            return f"{self.output}.journal"
+        return self.journal
+
+
+def conduct(batch: Batch, delivery: Delivery) -> int:
+    """Run a batch to its end, or to Ctrl-C.
+
+    Results that are finished are in their file whatever ends the run.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: Something given is wrong.
+        StorageError: Results or the journal cannot be written any more.
+    """
+    tally, latest = Tally(), Latest()
+    journal = delivery.journal_place()
+    kept = journal is not None and _path_of(journal).exists()
+    results = open_results(delivery.output, kept=kept or delivery.overwrite)
+    ended: KeyboardInterrupt | AuroraSwarmError | None = None
+    try:
+        with open_progress(tally, latest, batch.source.total, quiet=delivery.quiet) as progress:
+            options = msgspec.structs.replace(
+                batch.options, journal=journal, sinks=(*batch.options.sinks, tally, latest), say=progress.say
+            )
+            progress.say(_intent(batch, delivery, journal))
+            run_interruptibly(_consume(batch, options, results))
+        results.finish()
+    except (KeyboardInterrupt, AuroraSwarmError) as error:
+        ended = error
+    finally:
+        results.close()
+    summary = summarise(tally, batch.source.total, interrupted=ended is not None)
+    if ended is None or summary.done or isinstance(ended, KeyboardInterrupt):
+        _report(summary, delivery, journal)
+    if ended is not None:
+        raise ended
+    return exit_of(summary.ok, summary.failed + summary.cancelled)
+
+
+async def _consume(batch: Batch, options: BatchOptions, results: Results) -> None:
+    stream = run_batch(batch.spec, batch.source.inputs, options)
+    try:
+        async for result in stream:
+            results.write(result)
+    finally:
+        await stream.aclose()
+
+
+def _intent(batch: Batch, delivery: Delivery, journal: str | None) -> str:
+    total = batch.source.total
+    inputs = "inputs of unknown number" if total is None else f"{total} input{'s' * (total != 1)}"
+    kept = f", journal in {journal}" if journal is not None else ""
+    return f"{inputs}, results to {delivery.output or 'standard output'}{kept}"
+
+
+def _path_of(journal: str) -> Path:
+    return Path(journal.removeprefix("sqlite://")).absolute()
+
+
+def _report(summary: Summary, delivery: Delivery, journal: str | None) -> None:
+    if delivery.as_json:
+        tell(as_json(summary).decode())
+    elif not delivery.quiet:
+        say(as_text(summary))
+        if delivery.output is not None:
+            say(f"  results {delivery.output}")
+        if journal is not None and (summary.interrupted or summary.failed):
+            say(f"  again   the same command resumes from {journal}: what is ok is not asked again")

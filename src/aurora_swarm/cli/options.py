@@ -1,0 +1,132 @@
+"""Options that several commands share, and what they come to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aurora_swarm.errors import InputError, UsageError
+from aurora_swarm.settings import Settings, load_settings
+
+WHERE = "Where it runs"
+WHAT = "What is asked"
+OUT = "What comes out"
+
+BackendOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        "-b",
+        metavar="URL",
+        help="vllm://host:8000, sglang://, llamacpp://, openai://, http(s)://, generate://, or local:// for the "
+        "embedded model. Repeat it for several servers.",
+        rich_help_panel=WHERE,
+    ),
+]
+HostfileOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="One server per line: host:port key=value ... Default: AURORA_SWARM_HOSTFILE.",
+        rich_help_panel=WHERE,
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Model to ask for. Default: the first that is served.", rich_help_panel=WHERE),
+]
+LocalModelOption = Annotated[
+    str | None,
+    typer.Option(metavar="GGUF", help="Weights for local://. Default: a small model.", rich_help_panel=WHERE),
+]
+TimeoutOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, metavar="SECONDS", help="For one request. Default: 300.", rich_help_panel=WHERE),
+]
+MaxInflightOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Model calls under way at a time. Default: 64 per server.", rich_help_panel=WHERE),
+]
+MaxTokensOption = Annotated[
+    int | None, typer.Option(min=1, help="Tokens to generate per answer at most.", rich_help_panel=WHAT)
+]
+TemperatureOption = Annotated[
+    float | None, typer.Option(min=0.0, max=10.0, help="0 repeats itself; more varies more.", rich_help_panel=WHAT)
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Results as JSON lines, in the order of the inputs. Default: standard output, as they finish.",
+        rich_help_panel=OUT,
+    ),
+]
+JournalOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        help="Keeps finished work, so that the same command resumes. Default: the output's name and .journal.",
+        rich_help_panel=OUT,
+    ),
+]
+NoJournalOption = Annotated[bool, typer.Option("--no-journal", help="Keep no journal.", rich_help_panel=OUT)]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that no journal keeps.", rich_help_panel=OUT)
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="The summary as one JSON object on standard output.", rich_help_panel=OUT)
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.", rich_help_panel=OUT)]
+
+
+def environment() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        SettingsError: A variable holds a value that cannot be used.
+    """
+    return load_settings(os.environ)
+
+
+def chosen_backend(backends: Sequence[str] | None, hostfile: Path | None) -> str | Path | list[str]:
+    """What the options, or the environment, name as backend.
+
+    Raises:
+        UsageError: They name none, or two.
+        SettingsError: A variable holds a value that cannot be used.
+    """
+    settings = environment()
+    if backends and hostfile is not None:
+        raise UsageError("--backend and --hostfile are both given", remedy="keep one of the two")
+    if backends:
+        _check_addresses(backends)
+        return backends[0] if len(backends) == 1 else list(backends)
+    if hostfile is not None:
+        return hostfile
+    if settings.hostfile:
+        return Path(settings.hostfile)
+    raise UsageError(
+        "there is no backend",
+        remedy="give --backend vllm://host:8000, or --hostfile agents.hostfile, or set AURORA_SWARM_HOSTFILE; "
+        "--backend local:// runs an embedded model on this machine",
+    )
+
+
+def _check_addresses(backends: Sequence[str]) -> None:
+    """Find out before anything is started, and name the one that is wrong."""
+    from aurora_swarm.pools.open import describe  # noqa: PLC0415 - start-up is light
+
+    for backend in backends:
+        if backend.startswith("local:"):
+            continue
+        try:
+            describe(backend)
+        except InputError as error:
+            error.source = error.source or backend
+            raise

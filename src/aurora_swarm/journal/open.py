@@ -1,0 +1,40 @@
+"""Opens a journal by path or URL; the only place that names the classes behind the port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aurora_swarm.errors import UsageError
+from aurora_swarm.journal.null import NullJournal
+from aurora_swarm.ports.journal import Journal
+
+_PATH_REMEDY = "give the path of a file on a local disk, such as run.journal or sqlite:///var/tmp/run.journal"
+
+
+async def open_journal(place: str | Path | None) -> Journal:
+    """Open the journal at a place; created when nothing is there.
+
+    Args:
+        place: A path, ``sqlite://`` and a path (``sqlite://run.journal`` is relative, ``sqlite:///tmp/run.journal``
+            is not), or None for a journal that keeps nothing.
+
+    Raises:
+        JournalHeldError: Another run holds it; the holder is named.
+        JournalForeignError: Something else is there, or a newer version wrote it; it is left as it was.
+        JournalError: It cannot be used for another reason, such as a network file system.
+        StorageError: It could not be read or written.
+        UsageError: The URL names a kind of journal that does not exist.
+    """
+    if place is None:
+        return NullJournal()
+    scheme, separator, rest = str(place).partition("://")
+    path = rest if separator else str(place)
+    if separator and scheme in {"redis", "rediss", "unix"}:
+        raise UsageError(f"a {scheme}:// journal is not available in this version", remedy=_PATH_REMEDY)
+    if separator and scheme != "sqlite":
+        raise UsageError(f"{scheme}:// is not a kind of journal", remedy=_PATH_REMEDY)
+    if not path or "\0" in path:
+        raise UsageError(f"{str(place)!r} names no file for the journal", remedy=_PATH_REMEDY)
+    from aurora_swarm.journal.sqlite import SqliteJournal  # noqa: PLC0415 - imported only when it is chosen
+
+    return await SqliteJournal.open(Path(path))
