@@ -133,6 +133,16 @@ async def test_leaving_ends_the_child_and_leaves_no_zombie_and_no_descriptor(con
     assert pipes() == before
 
 
+async def test_cancelling_the_end_still_ends_the_child(server: LocalServer) -> None:
+    ending = asyncio.create_task(server.aclose())
+    await asyncio.sleep(0)
+    ending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert not server.alive
+    assert children() == []
+
+
 def pipes() -> set[str]:
     """The pipes and sockets that this process holds; a child is spoken to through them."""
     found = set()
@@ -144,12 +154,23 @@ def pipes() -> set[str]:
 
 async def test_two_at_once_share_the_cores_and_the_local_url_says_when_its_server_dies(config: LocalConfig) -> None:
     said: list[str] = []
+    died = asyncio.Event()
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        if "killed" in sentence:
+            died.set()
+
     async with AsyncExitStack() as stack:
         (running,) = await start_servers([config], stack)
-        other = await stack.enter_async_context(open_local("local://?slots=1&context=256&threads=1", say=said.append))
+        other = await stack.enter_async_context(open_local("local://?slots=1&context=256&threads=1", say=say))
         assert running.endpoint.port != other.port
         assert all([await ask(endpoint, "/health") for endpoint in (running.endpoint, other)])
         assert said == ["starting the embedded model smollm2-135m-instruct"]
+        (pid,) = set(children()) - {running.pid}
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.wait_for(died.wait(), 5)
+        assert "SIGKILL" in said[1]
 
 
 async def test_a_used_port_is_named_with_the_way_around(config: LocalConfig) -> None:

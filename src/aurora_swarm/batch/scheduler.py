@@ -25,7 +25,11 @@ from aurora_swarm.values.outcome import AgentResult
 OnResult = Callable[[AgentResult[Any]], object]
 
 AGENTS_PER_SLOT = 2
-"""Agents under way per inference slot: while some wait for tools, which holds no slot, others keep the slots busy."""
+"""Agents under way per inference slot: while some wait for tools, which holds no slot, others keep the slots busy.
+
+Where no tool is slow there is one: an agent's next turn then finds its own prefix in the engine's slot, which a new
+agent would have overwritten in the meantime.
+"""
 
 
 class WaveScheduler:
@@ -60,7 +64,8 @@ class WaveScheduler:
         self._journal = journal
         self._sink = sink
         self._slots = asyncio.Semaphore(max_inflight) if max_inflight else None
-        self._width = AGENTS_PER_SLOT * (max_inflight or pool.concurrency)
+        waits = any(not tool.is_quick for tool in compiler.tools.values())
+        self._width = (AGENTS_PER_SLOT if waits else 1) * (max_inflight or pool.concurrency)
         self._on_result = on_result
         self._unsaved: list[int] = []
 

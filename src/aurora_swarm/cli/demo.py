@@ -112,7 +112,7 @@ def batch_spec(stdlib: Path) -> BatchSpec:
         """What a module is for."""
 
         module: str = Field(max_length=40)
-        purpose: str = Field(min_length=10, max_length=160)
+        purpose: str = Field(min_length=10, max_length=120)
 
     return BatchSpec(
         task=_TASK,

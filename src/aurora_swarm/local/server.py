@@ -175,7 +175,8 @@ class LocalServer:
             await self._end_of_log()
             raise self._failed(told.get("error") or _how_it_ended(await process.wait()))
         _, _, port = told["address"].rpartition(":")
-        return AgentEndpoint("127.0.0.1", int(port), {"model": self.config.name})
+        tags = {"model": self.config.name, "slots": str(self.config.slots)}
+        return AgentEndpoint("127.0.0.1", int(port), tags)
 
     def _as_line(self) -> bytes:
         config = self.config

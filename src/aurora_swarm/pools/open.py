@@ -26,6 +26,9 @@ Say = Callable[[str], None]
 PER_ENDPOINT = 64
 """Calls per endpoint at a time where nobody says: what one vLLM server batches well."""
 
+MOST_AT_ONCE = 1024
+"""Calls at a time where nobody says: within the usual limits of open files."""
+
 OPENAI_SCHEMES = ("vllm", "sglang", "openai", "llamacpp", "http", "https")
 SCHEMES = (*OPENAI_SCHEMES, "generate", "local")
 """What a backend URL may begin with: ``local://`` starts the embedded model, the rest are servers that run."""
@@ -36,7 +39,8 @@ class PoolOptions(msgspec.Struct, frozen=True):
 
     Args:
         model: Name that the servers know; empty for whatever they serve.
-        concurrency: Calls under way at a time; None for 64 per endpoint, 1,024 in all.
+        concurrency: Calls under way at a time; None for what the endpoints' ``slots``
+            tags say, 64 where there is none, 1,024 in all.
         timeout_s: Seconds for one attempt.
         deadline_s: Seconds for one call with its retries.
         sampling: How tokens are picked where a call does not say.
@@ -82,7 +86,7 @@ async def open_pool(
     options = options or PoolOptions()
     async with AsyncExitStack() as stack:
         wire, endpoints = await _resolve(backend, options, say or _silent, stack)
-        concurrency = options.concurrency or min(PER_ENDPOINT * len(endpoints), 1024)
+        concurrency = options.concurrency or min(sum(map(_slots, endpoints)), MOST_AT_ONCE)
         transport = open_transport(wire, api_key=options.api_key, max_connections=concurrency)
         stack.push_async_callback(transport.aclose)
         seen = await first_that_serves(transport, endpoints, options.model, timeout_s=min(10.0, options.timeout_s))
@@ -135,6 +139,16 @@ async def _resolve(
 
     opened = open_local(backend, model=options.local_model, cache_dir=options.cache_dir, say=say)
     return "openai", [await stack.enter_async_context(opened)]
+
+
+def _slots(endpoint: AgentEndpoint) -> int:
+    """Calls that an endpoint takes at a time: what its tag ``slots`` says, else `PER_ENDPOINT`."""
+    told = endpoint.tags.get("slots")
+    if told is None:
+        return PER_ENDPOINT
+    if not told.isdecimal() or int(told) < 1:
+        raise InputError(f"slots={told} is no whole number above 0", source=endpoint.url, remedy="write slots=8")
+    return int(told)
 
 
 def _is_local(text: str) -> bool:

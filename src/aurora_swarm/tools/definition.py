@@ -44,6 +44,8 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         grants: For a parameter, the only values that it may take, or a template over an agent's input for one.
     """
 
+    is_quick: ClassVar[bool] = False
+    """Whether an answer takes milliseconds, so that keeping the slot costs less than a lost prefix cache."""
     read_file: ClassVar[FileTool]
     list_dir: ClassVar[FileTool]
 

@@ -44,6 +44,8 @@ class FileTool(Tool[..., str]):
         max_chars: Characters of a file that the model is shown.
     """
 
+    is_quick = True
+
     def __init__(
         self,
         function: Read,
