@@ -25,7 +25,7 @@ CHECKS: Mapping[str, Sequence[str]] = {
     "format": (str(BIN / "ruff"), "format", "--check", "."),
     "tree": (sys.executable, str(SCRIPTS / "check_tree.py")),
     "functions": (sys.executable, str(SCRIPTS / "check_functions.py"), "src", "scripts"),
-    "layers": (str(BIN / "lint-imports"), "--no-logo"),
+    "layers": (str(BIN / "lint-imports"), "--no-logo", "--no-cache"),
     "types": (str(BIN / "mypy"), *TYPED),
 }
 

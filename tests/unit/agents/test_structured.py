@@ -1,8 +1,9 @@
 """What counts as an answer."""
 
-import datetime
+import datetime as dt
 import json
 import math
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ class Summary(BaseModel):
     name: str | None
     score: int = Field(ge=0, le=10)
     tags: list[str] = []
-    day: datetime.date | None = None
+    day: dt.date | None = None
 
 
 SPEC = OutputSpec(Summary)
@@ -26,7 +27,7 @@ PLAIN = OutputSpec({"type": "object", "properties": {"label": {"enum": ["a", "b"
 
 def test_a_valid_answer_becomes_an_instance():
     parsed = SPEC.parse('{"name": null, "score": 3, "tags": ["x"], "day": "2026-11-21"}')
-    assert parsed.value == Summary(name=None, score=3, tags=["x"], day=datetime.date(2026, 11, 21))
+    assert parsed.value == Summary(name=None, score=3, tags=["x"], day=dt.date(2026, 11, 21))
     assert not parsed.repaired
 
 
@@ -100,10 +101,8 @@ def test_strict_json_reads_what_json_writes(value):
 @given(st.text(max_size=200))
 def test_whatever_a_model_says_ends_as_an_answer_or_our_error(text):
     for spec in (SPEC, PLAIN):
-        try:
-            spec.parse(text)
-        except errors.InvalidOutputError as error:
-            assert error.problem
+        with suppress(errors.InvalidOutputError):
+            assert isinstance(spec.parse(text).value, Summary | dict)
 
 
 @given(

@@ -117,8 +117,8 @@ def test_replaying_what_was_heard_leads_to_the_same_step():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "hello", "{}", '{"tool": "look"}', '{"tool": 1, "arguments": {}}', '{"answer": 1, "tool": "look"}', "[]", "null",
-     '{"tool": "look", "arguments": {}, "more": 1}'],
+    ["", "hello", "{}", "[]", "null", '{"tool": "look"}', '{"tool": 1, "arguments": {}}',
+     '{"answer": 1, "tool": "look"}', '{"tool": "look", "arguments": {}, "more": 1}'],
 )  # fmt: skip
 def test_what_is_no_step_is_told_so(text):
     with pytest.raises(errors.InvalidOutputError):

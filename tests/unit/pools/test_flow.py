@@ -126,10 +126,10 @@ def test_an_iterable_that_raises_ends_the_flow_after_the_results_under_way():
         return item
 
     async def main():
-        got = []
+        results = as_they_finish(items(), work, width=5)
+        got = [await anext(results), await anext(results)]
         with pytest.raises(ValueError, match="broken input"):
-            async for result in as_they_finish(items(), work, width=5):
-                got.append(result)
+            await anext(results)
         return got
 
     assert run_virtual(main()) == [1, 2]

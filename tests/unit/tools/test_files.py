@@ -49,7 +49,18 @@ def test_an_absolute_path_beneath_the_root_is_read(tree):
 
 
 def _payloads():
-    ups = ["..", "../..", "../../..", "....//..", "..;/..", "%2e%2e", "%2e%2e%2f..", "..%2f..", "..\\..", "․․"]
+    ups = [
+        "..",
+        "../..",
+        "../../..",
+        "....//..",
+        "..;/..",
+        "%2e%2e",
+        "%2e%2e%2f..",
+        "..%2f..",
+        "..\\..",
+        "\u2024\u2024",
+    ]
     ends = ["secret.txt", "outside/secret.txt", "root/../secret.txt", "etc/passwd", "./secret.txt", "secret.txt/."]
     starts = ["", "./", "sub/", "sub/../", "sub/deep/../../", "a.txt/", "sub/up/", "sub/way-up/", "folder/", "/"]
     yield from (f"{start}{up}/{end}" for start, up, end in itertools.product(starts, ups, ends))
