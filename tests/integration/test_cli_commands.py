@@ -48,7 +48,7 @@ def tool_user(request: Request) -> Answer:
     options = [schema, *schema.get("anyOf", [])]
     heard = messages[-1]["content"] if len(messages) > 3 else ""
     if heard and "purpose" in json.dumps(schema):
-        text = json.dumps({"module": "m", "purpose": f"it is {heard[:50]}"})
+        text = json.dumps({"module": "csv", "purpose": "It helps you to read and write tables."})
     elif heard:
         text = json.dumps({"answer": heard})
     else:

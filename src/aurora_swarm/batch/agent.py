@@ -97,6 +97,7 @@ async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> A
     async with AsyncExitStack() as stack:
         journal = await open_journal(options.journal)
         stack.push_async_callback(journal.aclose)
+        _pass_on(journal.notes, options.say)
         pool = await stack.enter_async_context(open_pool(backend, held, say=options.say))
         compiler = TaskCompiler(spec, options.model or pool.model)
         tools = ToolPool()
@@ -114,6 +115,13 @@ async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> A
         stack.push_async_callback(results.aclose)
         async for result in results:
             yield result
+
+
+def _pass_on(notes: Iterable[str], say: Say | None) -> None:
+    """What a journal found when it was opened: damage, and where it was put aside."""
+    if say is not None:
+        for note in notes:
+            say(note)
 
 
 def _blocking(function: Callable[ParamsT, Coroutine[Any, Any, ReturnT]]) -> Callable[ParamsT, ReturnT]:

@@ -28,8 +28,11 @@ _MODULES = (
 )
 """Each says in its first lines what it is for; a few more than needed, because Python moves or drops one at times."""
 
-_TASK = "Read {path}, then say in one short sentence what the Python module {module} is for."
-_SYSTEM = "You say what Python modules are for."
+_TASK = "What is the Python module {module} for? Read {path}, then answer in one English sentence."
+_SYSTEM = "You explain Python modules in plain English."
+_SENTENCE = r"^It (is|provides|helps you|lets you) [A-Za-z ,-]{10,120}\.$"
+"""What a purpose looks like. Left free, a model of 135M parameters goes on in the style of the file names and code that
+it has just read (``read_file_to_gzip_file``); held to a sentence, it writes one."""
 
 _AFTERWARDS = f"""
 The results are in {OUTPUT}: one JSON object per line, with tokens, turns and times.
@@ -111,8 +114,8 @@ def batch_spec(stdlib: Path) -> BatchSpec:
     class Module(BaseModel):
         """What a module is for."""
 
-        module: str = Field(max_length=40)
-        purpose: str = Field(min_length=10, max_length=120)
+        module: str = Field(json_schema_extra={"enum": _MODULES.split()})
+        purpose: str = Field(pattern=_SENTENCE)
 
     return BatchSpec(
         task=_TASK,
@@ -121,7 +124,7 @@ def batch_spec(stdlib: Path) -> BatchSpec:
         output_schema=Module,
         tool_choice="required",
         max_turns=2,
-        sampling=Sampling(max_tokens=160, temperature=0.0),
+        sampling=Sampling(max_tokens=100, temperature=0.0),
     )
 
 
