@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aurora_swarm.batch.spec import BatchSpec
 
 AGENTS = 24
-READ_CHARS = 700
+READ_CHARS = 500
 OUTPUT = Path("aurora-demo") / "results.jsonl"
 JOURNAL = Path("aurora-demo") / "results.jsonl.journal"
 
@@ -30,7 +30,7 @@ _MODULES = (
 
 _TASK = "What is the Python module {module} for? Read {path}, then answer in one English sentence."
 _SYSTEM = "You explain Python modules in plain English."
-_SENTENCE = r"^It (is|provides|helps you|lets you) [A-Za-z ,-]{10,120}\.$"
+_SENTENCE = r"^It (is|provides|helps you|lets you) [A-Za-z ,-]{10,90}\.$"
 """What a purpose looks like. Left free, a model of 135M parameters goes on in the style of the file names and code that
 it has just read (``read_file_to_gzip_file``); held to a sentence, it writes one."""
 
@@ -114,7 +114,7 @@ def batch_spec(stdlib: Path) -> BatchSpec:
     class Module(BaseModel):
         """What a module is for."""
 
-        module: str = Field(json_schema_extra={"enum": _MODULES.split()})
+        module: str = Field(json_schema_extra={"enum": [*_MODULES.split()]})
         purpose: str = Field(pattern=_SENTENCE)
 
     return BatchSpec(

@@ -57,7 +57,7 @@ class LiveProgress:
         """The view as it is now."""
         summary = summarise(self._tally, self._total)
         elapsed = clock(time.monotonic() - self._began)
-        if not summary.done:
+        if not summary.wall_s:
             return Text.assemble((f"[{elapsed}] ", "dim"), f"{shown(self._status)} ...", overflow="ellipsis")
         latest = [Text(f"  {line}", "dim", no_wrap=True, overflow="ellipsis") for line in list(self._latest.results)]
         failures = [Text(f"  {line}", "red", no_wrap=True, overflow="ellipsis") for line in list(self._latest.failures)]

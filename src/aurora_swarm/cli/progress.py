@@ -74,6 +74,6 @@ def describer(tally: Tally, latest: Latest, total: int | None) -> Callable[[], s
         failure = latest.failures[-1] if latest.failures else ""
         news = f"\n  last failure: input {failure}" if failure != told else ""
         told = failure
-        return as_line(summary) + news if summary.done else ""
+        return as_line(summary) + news if summary.wall_s else ""
 
     return describe

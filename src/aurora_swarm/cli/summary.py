@@ -81,7 +81,7 @@ def as_line(summary: Summary) -> str:
     parts = [f"{summary.done}{of} done: {summary.ok} ok, {summary.failed} failed"]
     if summary.resumed:
         parts[0] += f", {summary.resumed} resumed"
-    parts += [f"{summary.rate:.1f}/s", f"{summary.tokens_per_s:.0f} tokens/s"]
+    parts += [f"{summary.rate:.{1 if summary.rate >= 10 else 2}f}/s", f"{summary.tokens_per_s:.0f} tokens/s"]
     if summary.left_s is not None:
         parts.append(f"about {clock(summary.left_s)} left")
     return " | ".join(parts)
