@@ -8,13 +8,14 @@ for which the usual tool protocols come back as plain text.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from aurora_swarm.agents.structured import MAX_STRING, OutputSpec, load_json
 from aurora_swarm.errors import InvalidOutputError
+from aurora_swarm.tools.decoding import nested
 from aurora_swarm.tools.definition import AnyTool
 from aurora_swarm.values.message import ToolCall
 
@@ -83,16 +84,22 @@ class ConstrainedStep:
         return "\n".join(lines)
 
     def _build(self, may_answer: bool) -> dict[str, Any]:
-        options = [_object(tool={"const": tool.name}, arguments=tool.parameters) for tool in self._tools]
+        definitions: dict[str, Any] = {}
+
+        def placed(part: Mapping[str, Any], name: str) -> dict[str, Any]:
+            """A part whose definitions are apart from those of the others, which may have the same names."""
+            schema, more = nested(part, name)
+            definitions.update(more)
+            return schema
+
+        options = [
+            _object(tool={"const": tool.name}, arguments=placed(tool.parameters, f"tool_{tool.name}"))
+            for tool in self._tools
+        ]
         if may_answer:
             answer = self._output.schema or {"type": "string", "minLength": 1, "maxLength": MAX_STRING}
-            options.append(_object(answer=answer))
-        definitions: dict[str, Any] = {}
-        for option in options:
-            for part in option["properties"].values():
-                definitions.update(part.get("$defs", {}))
-        bare = [_without_definitions(option) for option in options]
-        schema = bare[0] if len(bare) == 1 else {"anyOf": bare}
+            options.append(_object(answer=placed(answer, "answer")))
+        schema = options[0] if len(options) == 1 else {"anyOf": options}
         return {**schema, "$defs": definitions} if definitions else schema
 
 
@@ -103,11 +110,3 @@ def _object(**properties: Any) -> dict[str, Any]:
         "required": list(properties),
         "additionalProperties": False,
     }
-
-
-def _without_definitions(option: dict[str, Any]) -> dict[str, Any]:
-    properties = {
-        name: {key: value for key, value in part.items() if key != "$defs"}
-        for name, part in option["properties"].items()
-    }
-    return {**option, "properties": properties}

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import msgspec
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, PydanticUserError, ValidationError
 
 from aurora_swarm.errors import InvalidOutputError, SchemaError
 from aurora_swarm.inputs.schema import SchemaValidator, check_schema
+from aurora_swarm.tools.decoding import MAX_LENGTH, fit
 
-MAX_STRING = 2000
+MAX_STRING = MAX_LENGTH
 """Characters of a string whose schema sets no bound: a small model repeats itself without end otherwise."""
 
 _MAX_PROBLEMS = 3
+_MAX_PROBLEM_CHARS = 300
+_MAX_REPAIR_CHARS = 50_000
+"""Mending is slow, and slower with depth; a longer text is hardly an answer that was merely written badly."""
+
+_MAX_REPAIR_DEPTH = 50
+_BRACKET = re.compile(r"[][{}]")
+_BY_NAME: dict[str, Any] = {"by_alias": True, "by_name": True}
+_EMPTY_TEXT = re.compile(r'(?<!\\)(?<=[:,\[\s])(?:""|\'\')(?=\s*[,\]}])')
+_ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_LITERALS = {"None": "null", "True": "true", "False": "false"}
+_LITERAL = re.compile(r"\b(?:None|True|False)\b")
+_PUNCTUATION = re.compile(r"[\s\"'`,:\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}]+")
 
 
 class Parsed(msgspec.Struct, frozen=True):
@@ -47,17 +61,17 @@ class OutputSpec:
     """
 
     def __init__(self, schema: type[BaseModel] | Mapping[str, Any] | None) -> None:
-        self._adapter: TypeAdapter[Any] | None = None
+        self._model: type[BaseModel] | None = None
         self._validator: SchemaValidator | None = None
         self.schema: dict[str, Any] | None = None
         if isinstance(schema, type) and issubclass(schema, BaseModel):
-            self._adapter = TypeAdapter(schema)
-            self.schema = _bounded(schema.model_json_schema())
+            self._model = schema
+            self.schema = fit(_schema_of(schema), MAX_STRING)
         elif isinstance(schema, Mapping):
             plain = json.loads(json.dumps(dict(schema)))
             check_schema(plain)
             self._validator = SchemaValidator(plain)
-            self.schema = _bounded(plain)
+            self.schema = fit(plain, MAX_STRING)
         elif schema is not None:
             raise SchemaError(
                 f"is a {type(schema).__name__}",
@@ -81,32 +95,42 @@ class OutputSpec:
         try:
             data = load_json(text)
         except ValueError as error:
-            repaired = _repair(text)
+            repaired = _repaired(text)
             if repaired is None:
                 raise InvalidOutputError(f"it is not JSON: {error}", text=text) from None
-            return Parsed(self._valid(repaired, text), repaired=True)
-        return Parsed(self._valid(data, text))
+            return Parsed(self._valid(json.loads(repaired), repaired, text), repaired=True)
+        return Parsed(self._valid(data, text, text))
 
     def revive(self, stored: bytes) -> Any:
-        """The value of an answer that was kept as JSON.
+        """The value of an answer that was kept as JSON, its fields under their own names.
 
         Raises:
             InvalidOutputError: It is not valid any more.
         """
-        data = msgspec.json.decode(stored)
-        return data if self.schema is None else self._valid(data, "")
+        if self.schema is None:
+            return msgspec.json.decode(stored)
+        return self._valid(msgspec.json.decode(stored), stored.decode(), "", revived=True)
 
-    def _valid(self, data: Any, text: str) -> Any:
-        if self._adapter is not None:
+    def _valid(self, data: Any, encoded: str, text: str, *, revived: bool = False) -> Any:
+        """The value of `data`, which is what `encoded` says, or the error about `text`."""
+        if self._model is not None:
             try:
                 # As JSON, so that what JSON cannot say (a date, a set) is read from what it can.
-                return self._adapter.validate_json(json.dumps(data))
+                return self._model.model_validate_json(encoded, **(_BY_NAME if revived else {}))
             except ValidationError as error:
                 raise InvalidOutputError(_sentence(_of_pydantic(error)), text=text) from None
         assert self._validator is not None
         if found := self._validator.problems(data):
             raise InvalidOutputError(_sentence(found), text=text)
         return data
+
+
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        return model.model_json_schema()
+    except PydanticUserError as error:
+        problem = f"{model.__name__} has no JSON schema: {error.message}"
+        raise SchemaError(problem, source="output_schema", remedy="use types that JSON has") from error
 
 
 def load_json(text: str) -> Any:
@@ -116,7 +140,7 @@ def load_json(text: str) -> Any:
         ValueError: It is not that; the message is short.
     """
     try:
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique, parse_float=_finite)
+        return _STRICT.decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
     except RecursionError:
@@ -141,17 +165,65 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return data
 
 
-def _repair(text: str) -> Any:
-    """What broken JSON most likely means, None when nothing."""
-    if "{" not in text:
+# Made once: making one takes longer than reading an answer.
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique, parse_float=_finite)
+
+
+def _repaired(text: str) -> str | None:
+    """The JSON that a text holds or evidently means, None when there is none.
+
+    Only how it is written is mended: prose and fences around it, quotes, commas, the spelling of true, false and
+    null. A text that was cut off, or that leaves a value out, is not mended, for nobody knows what it would have said.
+    """
+    section = _section(text)
+    if section is None:
+        return None
+    try:
+        return json.dumps(load_json(section))
+    except ValueError:
+        pass
+    if len(section) > _MAX_REPAIR_CHARS or _depth(section) > _MAX_REPAIR_DEPTH:
         return None
     import json_repair  # noqa: PLC0415 - wanted only when an engine does not constrain its answers
 
     try:
-        data = json_repair.loads(text[text.index("{") :])
+        mended = json.dumps(json_repair.loads(section), allow_nan=False)
     except (ValueError, RecursionError):
         return None
-    return data if isinstance(data, dict) and data else None
+    return mended if _substance(mended) == _substance(section) else None
+
+
+def _section(text: str) -> str | None:
+    """From the first bracket to the last, after a model's thoughts; None when brackets are missing."""
+    _, _, spoken = text.rpartition("</think>")
+    begin, end = spoken.find("{"), spoken.rfind("}")
+    section = spoken[begin : end + 1]
+    balanced = section.count("{") == section.count("}") and section.count("[") == section.count("]")
+    return section if begin >= 0 and section and balanced else None
+
+
+def _depth(section: str) -> int:
+    """How deeply brackets are nested, those within texts counted too."""
+    steps = (1 if bracket in "{[" else -1 for bracket in _BRACKET.findall(section))
+    return max(itertools.accumulate(steps), default=0)
+
+
+def _substance(text: str) -> str:
+    """A JSON-like text without what a repair may change; equal when nothing was dropped, invented or moved.
+
+    A quote that stands for an empty value is kept, because it is a value.
+    """
+    text = _EMPTY_TEXT.sub("\N{EMPTY SET}", text)
+    text = _ESCAPE.sub(_unescaped, text)
+    text = _LITERAL.sub(lambda match: _LITERALS[match.group()], text)
+    return _PUNCTUATION.sub("", text)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    code = match.group(1)
+    if len(code) == 1:
+        return "" if code in "bfnrt" else code
+    return chr(int(code[1:], 16))
 
 
 def _of_pydantic(error: ValidationError) -> Iterator[str]:
@@ -163,31 +235,4 @@ def _of_pydantic(error: ValidationError) -> Iterator[str]:
 def _sentence(problems: Any) -> str:
     listed = list(problems)
     more = f"; and {len(listed) - _MAX_PROBLEMS} more" if len(listed) > _MAX_PROBLEMS else ""
-    return "; ".join(listed[:_MAX_PROBLEMS]) + more
-
-
-def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
-    """A copy fit for constrained decoding: bounded strings, no further properties unless they are asked for."""
-    bounded = copy.deepcopy(schema)
-    for part in _parts(bounded):
-        kinds = part.get("type")
-        is_text = "string" in (kinds if isinstance(kinds, list) else [kinds])
-        if is_text and not {"enum", "const", "format", "pattern"} & set(part):
-            part.setdefault("maxLength", MAX_STRING)
-        if kinds == "object" and "properties" in part:
-            part.setdefault("additionalProperties", False)
-    return bounded
-
-
-def _parts(schema: Any) -> Iterator[dict[str, Any]]:
-    """A schema and all schemas in it."""
-    if isinstance(schema, list):
-        for item in schema:
-            yield from _parts(item)
-    elif isinstance(schema, dict):
-        yield schema
-        for key, value in schema.items():
-            if key in {"properties", "$defs", "definitions", "patternProperties"} and isinstance(value, dict):
-                yield from _parts(list(value.values()))
-            elif key in {"items", "prefixItems", "anyOf", "oneOf", "allOf", "additionalProperties", "not"}:
-                yield from _parts(value)
+    return "; ".join(problem[:_MAX_PROBLEM_CHARS] for problem in listed[:_MAX_PROBLEMS]) + more

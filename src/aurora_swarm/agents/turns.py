@@ -13,12 +13,13 @@ recording is all that resuming needs::
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import msgspec
 
-from aurora_swarm.agents.steps import ConstrainedStep
-from aurora_swarm.agents.structured import OutputSpec
+from aurora_swarm.agents.steps import ConstrainedStep, Said
+from aurora_swarm.agents.structured import OutputSpec, Parsed
 from aurora_swarm.errors import InvalidOutputError
 from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.reply import Reply
@@ -155,8 +156,25 @@ def _understand(rules: Rules, reply: Reply, may_use: bool, may_answer: bool, tur
         if not may_answer:
             raise InvalidOutputError("use a tool before you answer", text=text)
         text = step.text
-    parsed = rules.output.parse(text)
+    parsed = _parsed(rules, text)
     return Answer(value=parsed.value, text=reply.text, repaired=parsed.repaired, turns=turn + 1)
+
+
+def _parsed(rules: Rules, text: str) -> Parsed:
+    """The answer; on the last turn, which is held to the bare answer, the form with tools is understood too.
+
+    An engine without constrained decoding goes by the instructions, which teach that form.
+    """
+    try:
+        return rules.output.parse(text)
+    except InvalidOutputError:
+        if rules.protocol is None:
+            raise
+        with suppress(InvalidOutputError):
+            step = rules.protocol.parse(text, call_id="")
+            if isinstance(step, Said):
+                return rules.output.parse(step.text)
+        raise
 
 
 def _correction(error: InvalidOutputError, reply: Reply) -> str:

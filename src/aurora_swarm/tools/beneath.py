@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Without O_NONBLOCK, opening a FIFO waits for a writer that may never come.
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class RefusedPathError(ValueError):
@@ -37,6 +37,9 @@ def opened_file(root: Path, path: str) -> Iterator[int]:
     if not parts:
         raise RefusedPathError(f"{path!r} is a folder")
     with _opened(root, parts[:-1], path) as folder:
+        # Asked before it is opened too, because merely opening a device can have an effect.
+        if not _is_regular(parts[-1], folder, path):
+            raise RefusedPathError(f"{path!r} is not a regular file")
         descriptor = _open(parts[-1], _FILE, folder, path)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -95,6 +98,14 @@ def _opened(root: Path, parts: tuple[str, ...], path: str) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _is_regular(name: str, folder: int, path: str) -> bool:
+    try:
+        mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+    except OSError as error:
+        raise RefusedPathError(f"{path!r}: {_REASONS.get(error.errno or 0, error.strerror)}") from error
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)  # a link is refused by name when it is opened
 
 
 def _open(name: str, flags: int, folder: int, path: str) -> int:

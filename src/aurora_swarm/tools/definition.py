@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, get_type_hints, overload
 
@@ -13,6 +14,7 @@ from pydantic.errors import PydanticUserError
 
 from aurora_swarm.errors import ToolDefinitionError
 from aurora_swarm.inputs.template import Template
+from aurora_swarm.tools.decoding import fit
 
 if TYPE_CHECKING:
     from aurora_swarm.tools.files import FileTool
@@ -22,6 +24,9 @@ ReturnT_co = TypeVar("ReturnT_co", covariant=True)
 
 Effect = Literal["pure", "idempotent", "effect"]
 Grant = str | Sequence[str]
+
+
+_SHOWN_GRANTS = 20
 
 
 class ArgumentsRefusedError(ValueError):
@@ -126,9 +131,11 @@ class Tool(Generic[ParamsT, ReturnT_co]):
 
         def make(function: Callable[..., Any]) -> Tool[..., Any]:
             summary, described = _read_docstring(function)
+            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+                raise ToolDefinitionError(f"{function.__qualname__} is a generator", remedy="return one value")
             return Tool(
                 function,
-                name=_checked_name(name or function.__name__),
+                name=_checked_name(name or str(getattr(function, "__name__", ""))),
                 description=summary,
                 arguments=_arguments_of(function, described),
                 effect=effect,
@@ -148,13 +155,15 @@ class Tool(Generic[ParamsT, ReturnT_co]):
             **grants: For a parameter its values: a list, or a template over each agent's input (``path="{path}"``).
 
         Raises:
-            ToolDefinitionError: There is no such parameter, or a list is empty.
+            ToolDefinitionError: There is no such parameter, it is no text, or a list is empty.
             TemplateError: A template is malformed.
         """
         for name, grant in grants.items():
             if name not in self.arguments.model_fields:
                 known = ", ".join(self.arguments.model_fields)
                 raise ToolDefinitionError(f"{self.name} has no parameter {name}", remedy=f"it has: {known}")
+            if self.parameters["properties"][name].get("type", "string") != "string":
+                raise ToolDefinitionError(f"{self.name}.{name} is no text", remedy="limit text parameters only")
             if isinstance(grant, str):
                 Template(grant, f"grant for {self.name}.{name}")
             elif not grant:
@@ -199,8 +208,10 @@ class Tool(Generic[ParamsT, ReturnT_co]):
             raise ArgumentsRefusedError("; ".join(_problems(error))) from None
         values = {name: getattr(model, name) for name in type(model).model_fields}
         for name, granted in self.grants.items():
-            if values[name] not in granted:
-                raise ArgumentsRefusedError(f"{name} must be one of: {', '.join(granted)}")
+            # A template that nobody filled in grants nothing.
+            if isinstance(granted, str) or str(values[name]) not in granted:
+                allowed = "" if isinstance(granted, str) else ", ".join(granted[:_SHOWN_GRANTS])
+                raise ArgumentsRefusedError(f"{name} must be one of: {allowed or 'none'}")
         return values
 
     def determinant(self) -> bytes:
@@ -251,7 +262,10 @@ def _arguments_of(function: Callable[..., Any], described: Mapping[str, str]) ->
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[name] = (hints[name], Field(default, description=described.get(name)))
     try:
-        return create_model(where, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
+        with warnings.catch_warnings():
+            # A parameter may be called `schema` or `copy`; nobody calls the methods that it hides.
+            warnings.filterwarnings("ignore", message="Field name .* shadows", category=UserWarning)
+            return create_model(where, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
     except (PydanticUserError, NameError) as error:
         first = str(error).splitlines()[0]
         raise ToolDefinitionError(f"{where}: {first}", remedy="use types that JSON has, or pydantic models") from error
@@ -270,14 +284,9 @@ def _check_parameter(where: str, parameter: inspect.Parameter, hints: Mapping[st
 
 
 def _schema(arguments: type[BaseModel], grants: Mapping[str, Grant]) -> dict[str, Any]:
-    schema = arguments.model_json_schema()
-    schema.pop("title", None)
-    schema["additionalProperties"] = False
-    schema.setdefault("properties", {})
+    schema = {"properties": {}, **fit(arguments.model_json_schema()), "additionalProperties": False}
+    schema.pop("description", None)
     for name, part in schema["properties"].items():
-        part.pop("title", None)
-        if part.get("type") == "string" and "enum" not in part:
-            part.setdefault("maxLength", 2000)
         if name in grants and not isinstance(grants[name], str):
             described = {"description": part["description"]} if "description" in part else {}
             schema["properties"][name] = {"enum": list(grants[name]), **described}

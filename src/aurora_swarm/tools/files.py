@@ -116,12 +116,14 @@ def _granted(tool: FileTool, grants: Mapping[str, Any]) -> FileTool:
 
 
 def read_file(path: str, root: Path, max_chars: int) -> str:
-    """The beginning of a text file beneath a root.
+    """The beginning of a text file beneath a root, with a note where it is not all of it or not UTF-8.
+
+    There is no parameter for where to begin: a small model fills in whatever it may, and begins anywhere.
 
     Args:
         path: The file.
         root: The folder that may be read.
-        max_chars: Characters at most.
+        max_chars: Characters at most; the notes come on top.
 
     Raises:
         RefusedPathError: It may not be read.
@@ -130,10 +132,19 @@ def read_file(path: str, root: Path, max_chars: int) -> str:
         # Four bytes are the most that UTF-8 takes for a character; one more character tells whether there is more.
         data = _read(descriptor, 4 * (max_chars + 1))
         whole = os.fstat(descriptor).st_size
-    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(data)
-    if len(text) <= max_chars and len(data) >= whole:
-        return text
-    return f"{text[:max_chars]}\n[cut after {min(len(text), max_chars)} characters; the file has {whole} bytes]"
+    text, is_utf8 = _decoded(data, is_whole=len(data) >= whole)
+    notes = [] if is_utf8 else ["[not UTF-8: unreadable bytes are shown as \N{REPLACEMENT CHARACTER}]"]
+    if len(text) > max_chars or len(data) < whole:
+        notes.append(f"[cut after {min(len(text), max_chars)} characters; the file has {whole} bytes]")
+    return "\n".join([text[:max_chars], *notes])
+
+
+def _decoded(data: bytes, *, is_whole: bool) -> tuple[str, bool]:
+    """The text, and whether it is UTF-8; a character that is cut off at the end of a part is left out."""
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(data, final=is_whole), True
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace"), False
 
 
 def list_dir(root: Path, max_chars: int, path: str = ".") -> str:

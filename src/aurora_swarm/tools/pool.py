@@ -6,18 +6,29 @@ import asyncio
 import inspect
 from collections import OrderedDict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
+from pydantic_core import to_json, to_jsonable_python
 
+from aurora_swarm.errors import AuroraSwarmError, ToolFailedError
+from aurora_swarm.inputs.files import show
+from aurora_swarm.tools.beneath import RefusedPathError
 from aurora_swarm.tools.bucket import TokenBucket
-from aurora_swarm.tools.definition import AnyTool, ArgumentsRefusedError
+from aurora_swarm.tools.definition import AnyTool, ArgumentsRefusedError, Tool
 from aurora_swarm.tools.files import FileTool
+from aurora_swarm.tools.flights import Execution, Flights
+from aurora_swarm.tools.threads import GivenUpError, ToolThreads, within
 from aurora_swarm.values.message import ToolCall
 
 _THREADS = 32
 _REMEMBERED = 10_000
+_REMEMBERED_CHARS = 64_000_000
+_MAX_FAILURE_CHARS = 500
+_UNKNOWN = "(unknown)"
+"""What calls of tools that nobody has are counted under: a model can think up any number of names."""
+
+_Key = tuple[str, bytes, str]
 
 
 class ToolAnswer(msgspec.Struct, frozen=True):
@@ -60,15 +71,17 @@ class ToolPool:
     """Calls tools for many agents.
 
     Equal calls of a pure tool run once: those that come while one is under way wait for it, those that come later
-    get its answer for as long as what it read is unchanged. When the one that runs fails, the next in line runs
-    again instead of failing too. Cancelling a caller ends only its own waiting.
+    get its answer for as long as what it read is unchanged. When the one that runs fails, those that wait run it
+    once more, together, instead of failing too. Cancelling a caller ends only its own waiting; what nobody waits for
+    any more is cancelled. Belongs to one event loop.
     """
 
     def __init__(self) -> None:
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = ToolThreads(_THREADS)
         self._buckets: dict[str, TokenBucket] = {}
-        self._under_way: dict[tuple[str, bytes, str], asyncio.Task[str]] = {}
-        self._past: OrderedDict[tuple[str, bytes, str], str] = OrderedDict()
+        self._flights = Flights()
+        self._past: OrderedDict[_Key, str] = OrderedDict()
+        self._past_chars = 0
         self._counts: dict[str, dict[str, int]] = {}
 
     async def call(self, call: ToolCall, granted: Mapping[str, AnyTool]) -> ToolAnswer:
@@ -82,19 +95,16 @@ class ToolPool:
             The answer; a failure is one too, told in words that help the model.
         """
         began = asyncio.get_running_loop().time()
-        executed = False
-        ok = False
-        self._count(call.name, "asked")
+        name = call.name if call.name in granted else _UNKNOWN
+        self._count(name, "asked")
         try:
-            text, executed = await self._answer(*self._granted(call, granted))
-            ok = True
+            tool, values = _granted(call, granted)
         except ArgumentsRefusedError as error:
-            text = f"refused: {error}"
-            self._count(call.name, "refused")
-        except _ToolError as error:
-            text, executed = str(error), True
-            self._count(call.name, "failed")
-        return ToolAnswer(text, ok, executed, asyncio.get_running_loop().time() - began)
+            self._count(name, "refused")
+            execution, executed = Execution(_clean(f"refused: {error}", _MAX_FAILURE_CHARS), ok=False), False
+        else:
+            execution, executed = await self._answer(tool, values)
+        return ToolAnswer(execution.text, execution.ok, executed, asyncio.get_running_loop().time() - began)
 
     def statistics(self) -> dict[str, ToolStatistics]:
         """A frozen snapshot, by tool."""
@@ -102,78 +112,81 @@ class ToolPool:
 
     async def aclose(self) -> None:
         """End what is under way. A sync function that runs on a thread cannot be stopped; nobody waits for it."""
-        tasks = list(self._under_way.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._flights.aclose()
+        self._threads.close()
 
-    def _granted(self, call: ToolCall, granted: Mapping[str, AnyTool]) -> tuple[AnyTool, dict[str, Any]]:
-        """The tool and its arguments, checked here where they are used, whatever was checked before."""
-        tool = granted.get(call.name)
-        if tool is None:
-            raise ArgumentsRefusedError(f"there is no tool {call.name}; there are: {', '.join(granted) or 'none'}")
-        return tool, tool.validated(call.arguments)
-
-    async def _answer(self, tool: AnyTool, values: dict[str, Any]) -> tuple[str, bool]:
-        if tool.effect != "pure":
+    async def _answer(self, tool: AnyTool, values: dict[str, Any]) -> tuple[Execution, bool]:
+        key = await self._key(tool, values)
+        if key is None:
             return await self._execute(tool, values), True
-        version = await asyncio.get_running_loop().run_in_executor(self._executor(), tool.resource, values)
-        if version is None:
-            return await self._execute(tool, values), True
-        key = (tool.name, tool.determinant() + msgspec.json.encode(values, order="sorted", enc_hook=str), version)
-        return await self._shared(tool, values, key)
+        past = self._past.get(key)
+        if past is not None:
+            self._past.move_to_end(key)
+            self._count(tool.name, "remembered")
+            return Execution(past, ok=True), False
 
-    async def _shared(self, tool: AnyTool, values: dict[str, Any], key: tuple[str, bytes, str]) -> tuple[str, bool]:
-        while True:
-            if key in self._past:
-                self._past.move_to_end(key)
-                self._count(tool.name, "remembered")
-                return self._past[key], False
-            leader = self._under_way.get(key)
-            if leader is None:
-                return await self._lead(tool, values, key), True
-            try:
-                text = await asyncio.shield(leader)
-            except _ToolError:
-                # The leader failed; that is its own failure. The first of those who waited leads now.
-                continue
+        async def execute() -> Execution:
+            execution = await self._execute(tool, values)
+            if execution.ok:
+                self._remember(key, execution.text)
+            return execution
+
+        execution, own = await self._flights.join(key, execute)
+        if not own:
             self._count(tool.name, "shared")
-            return text, False
+        return execution, own
 
-    async def _lead(self, tool: AnyTool, values: dict[str, Any], key: tuple[str, bytes, str]) -> str:
-        # A task of its own, so that the one who asked first may be cancelled without failing those who wait.
-        task = asyncio.get_running_loop().create_task(self._execute(tool, values))
-        self._under_way[key] = task
-        task.add_done_callback(lambda done: self._ended(key, done))
-        return await asyncio.shield(task)
+    async def _key(self, tool: AnyTool, values: dict[str, Any]) -> _Key | None:
+        """What equal calls have in common; None for a call that is equal to no other."""
+        if tool.effect != "pure":
+            return None
+        version: str | None = ""
+        if type(tool).resource is not Tool.resource:
+            # On a thread: asking a slow file system must not hold up every agent.
+            try:
+                version = await self._threads.run(lambda: tool.resource(values), tool.timeout_s)
+            except GivenUpError:
+                return None
+        if version is None:
+            return None
+        try:
+            encoded = msgspec.json.encode(values, order="sorted", enc_hook=to_jsonable_python)
+        except (TypeError, ValueError, RecursionError):
+            return None
+        return tool.name, tool.determinant() + encoded, version
 
-    def _ended(self, key: tuple[str, bytes, str], task: asyncio.Task[str]) -> None:
-        del self._under_way[key]
-        if not task.cancelled() and task.exception() is None:
-            self._past[key] = task.result()
-            if len(self._past) > _REMEMBERED:
-                self._past.popitem(last=False)
+    def _remember(self, key: _Key, text: str) -> None:
+        self._past[key] = text
+        self._past_chars += len(text)
+        while len(self._past) > _REMEMBERED or self._past_chars > _REMEMBERED_CHARS:
+            self._past_chars -= len(self._past.popitem(last=False)[1])
 
-    async def _execute(self, tool: AnyTool, values: dict[str, Any]) -> str:
+    async def _execute(self, tool: AnyTool, values: dict[str, Any]) -> Execution:
         await self._wait_for_rate(tool)
         self._count(tool.name, "executed")
-        arguments = tool.call_arguments(values) if isinstance(tool, FileTool) else values
         try:
-            async with asyncio.timeout(tool.timeout_s):
-                value = await self._run(tool, arguments)
-        except TimeoutError:
-            raise _ToolError(f"{tool.name} took longer than {tool.timeout_s:g} s") from None
-        except Exception as error:
-            raise _ToolError(f"{tool.name} failed: {type(error).__name__}: {error}") from error
-        return _cut(value if isinstance(value, str) else _as_json(value), tool.max_chars)
+            return Execution(await self._run(tool, values), ok=True)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            why = "failed: it cancelled itself"
+        except GivenUpError as error:
+            why = str(error)
+        except (AuroraSwarmError, RefusedPathError) as error:
+            why = f"failed: {error}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's tool may raise anything; the model is told
+            why = f"failed: {type(error).__name__}: {error}"
+        self._count(tool.name, "failed")
+        return Execution(_clean(f"{tool.name} {why}", _MAX_FAILURE_CHARS), ok=False)
 
-    async def _run(self, tool: AnyTool, arguments: dict[str, Any]) -> Any:
+    async def _run(self, tool: AnyTool, values: dict[str, Any]) -> str:
+        arguments = tool.call_arguments(values) if isinstance(tool, FileTool) else values
         if inspect.iscoroutinefunction(tool.function):
-            return await tool.function(**arguments)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor(), lambda: tool.function(**arguments))
+            async with within(tool.timeout_s):
+                value = await tool.function(**arguments)
+            return _as_text(value, tool.max_chars)
+        return await self._threads.run(lambda: _as_text(tool.function(**arguments), tool.max_chars), tool.timeout_s)
 
     async def _wait_for_rate(self, tool: AnyTool) -> None:
         if tool.rate_limit is None:
@@ -182,30 +195,39 @@ class ToolPool:
         bucket = self._buckets.setdefault(tool.name, TokenBucket(tool.rate_limit, now))
         await asyncio.sleep(bucket.take(now))
 
-    def _executor(self) -> ThreadPoolExecutor:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="tool")
-        return self._threads
-
     def _count(self, name: str, what: str) -> None:
         counts = self._counts.setdefault(name, {})
         counts[what] = counts.get(what, 0) + 1
 
 
-class _ToolError(Exception):
-    """A tool ran and failed; the text is written for the model."""
+def _granted(call: ToolCall, granted: Mapping[str, AnyTool]) -> tuple[AnyTool, dict[str, Any]]:
+    """The tool and its arguments, checked here where they are used, whatever was checked before."""
+    tool = granted.get(call.name)
+    if tool is None:
+        known = ", ".join(granted) or "none"
+        raise ArgumentsRefusedError(f"there is no tool {show(call.name)}; there are: {known}")
+    return tool, tool.validated(call.arguments)
 
 
-def _as_json(value: object) -> str:
+def _as_text(value: object, max_chars: int) -> str:
+    """What a tool returned, as the model gets it."""
+    if inspect.isawaitable(value):
+        if inspect.iscoroutine(value):
+            value.close()
+        raise ToolFailedError("it returned something to be awaited; define it with async def")
+    if isinstance(value, str):
+        return _clean(value, max_chars)
     try:
-        return msgspec.json.encode(value, enc_hook=str).decode()
-    except (TypeError, ValueError, UnicodeEncodeError, RecursionError):
-        return str(value)
+        return _clean(to_json(value, fallback=str).decode(), max_chars)
+    except ValueError as error:
+        problem = f"it returned a {type(value).__name__} that cannot be written as JSON"
+        raise ToolFailedError(problem) from error
 
 
-def _cut(text: str, max_chars: int) -> str:
-    # A tool that cut its own answer has said so in a line of its own, which is not to be cut again.
-    slack = 100
-    if len(text) <= max_chars + slack:
-        return text
-    return f"{text[:max_chars]}\n[cut after {max_chars} of {len(text)} characters]"
+def _clean(text: str, max_chars: int) -> str:
+    """Not much more than so many characters, and no half surrogate pair, which no wire carries."""
+    # A tool that cut its own answer has said so in lines of its own, which are not to be cut again.
+    slack = 200
+    shown = text if len(text) <= max_chars + slack else text[:max_chars]
+    note = "" if shown is text else f"\n[cut after {max_chars} of {len(text)} characters]"
+    return shown.encode("utf-8", "replace").decode() + note

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import math
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -49,13 +50,77 @@ def test_an_empty_answer_is_no_answer(text):
         'Sure! Here it is: {"name": "n", "score": 3}',
         "{'name': 'n', 'score': 3}",
         '{"name": "n", "score": 3,}',
-        '{"name": "n", "score": 3',
+        '{"name": "n" "score": 3}',
+        '{name: "n", score: 3, day: None}',
+        '<think>a {list}?</think>{"name": "n", "score": 3}\n\nHope that helps!',
     ],
 )
 def test_broken_json_is_repaired_and_marked(text):
     parsed = SPEC.parse(text)
     assert parsed.value == Summary(name="n", score=3)
     assert parsed.repaired
+
+
+@given(st.data())
+def test_an_answer_that_was_cut_off_is_never_repaired_into_a_whole_one(data):
+    whole = '{"name": "some name", "score": 3, "tags": ["one", "two"], "day": null}'
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    with pytest.raises(errors.InvalidOutputError):
+        SPEC.parse(cut)
+    with pytest.raises(errors.InvalidOutputError):
+        SPEC.parse(f"```json\n{cut}\n```")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"name": , "score": 3}',
+        '{"name": "n", "score": 3, "tags": ["a", }',
+        '{"name": "n", "score": 3} or {"name": "m", "score": 4}',
+        '{"name": "n", "name": "m", "score": 3}',
+        '{"name": "n", "score": 3 4}',
+        '{"name": "n", "score": 3, "tags": ["a"} ]',
+    ],
+)
+def test_a_repair_invents_drops_and_picks_nothing(text):
+    with pytest.raises(errors.InvalidOutputError):
+        SPEC.parse(text)
+
+
+@given(
+    st.builds(
+        Summary,
+        name=st.none() | st.text("ab {}[]:,'\\\"\n\té😀∅", max_size=12),
+        score=st.integers(0, 10),
+        tags=st.lists(st.text('ab \\"é', max_size=6), max_size=3),
+    ),
+    st.sampled_from(["{},}}", "```json\n{}}}\n```", "So: {}}}. Good?"]),
+)
+def test_a_repair_changes_no_value(summary, frame):
+    text = frame.format(summary.model_dump_json()[:-1])
+    try:
+        parsed = SPEC.parse(text)
+    except errors.InvalidOutputError:
+        return
+    assert parsed.value == summary
+    assert parsed.repaired
+
+
+@pytest.mark.parametrize("text", ["{" * 3000 + "}" * 3000, '{"a":' * 5000 + "}" * 5000, '"' * 100_000 + "{}"])
+def test_text_made_to_be_slow_to_repair_is_refused(text):
+    with pytest.raises(errors.InvalidOutputError):
+        SPEC.parse(text)
+
+
+def test_fifty_megabytes_are_an_answer_like_any_other():
+    name = "x" * 50_000_000
+    assert SPEC.parse(f'{{"name": "{name}", "score": 1}}').value.name == name
+
+
+def test_a_problem_is_told_briefly():
+    with pytest.raises(errors.InvalidOutputError) as caught:
+        PLAIN.parse('{"label": "' + "x" * 10_000 + '"}')
+    assert len(caught.value.problem) < 1000
 
 
 @pytest.mark.parametrize(
@@ -66,8 +131,8 @@ def test_broken_json_is_repaired_and_marked(text):
         ('{"score": 1}', "name"),
         ("[1, 2]", "object"),
         ("no json at all", "not JSON"),
-        ('{"name": "n", "sc', "score"),
-        ('{"name": NaN, "score": 3}', "name"),
+        ('{"name": "n", "sc', "not JSON"),
+        ('{"name": NaN, "score": 3}', "NaN"),
     ],
 )
 def test_an_invalid_answer_tells_the_model_which_field(text, told):
@@ -122,6 +187,26 @@ def test_the_schema_given_to_an_engine_is_bounded():
     assert schema["additionalProperties"] is False
     assert schema["properties"]["tags"]["items"]["maxLength"] == MAX_STRING
     assert schema["properties"]["name"]["anyOf"][0]["maxLength"] == MAX_STRING
+
+
+def test_an_optional_field_is_not_made_required():
+    assert SPEC.schema["required"] == ["name", "score"]
+
+
+def test_a_stored_answer_is_revived_by_its_field_names():
+    class Aliased(BaseModel):
+        name: str = Field(alias="theName")
+
+    stored = Aliased(theName="n").model_dump_json().encode()
+    assert OutputSpec(Aliased).revive(stored) == Aliased(theName="n")
+
+
+def test_a_model_without_a_json_schema_is_refused():
+    class Callback(BaseModel):
+        call: Callable[[], None]
+
+    with pytest.raises(errors.SchemaError, match="Callback"):
+        OutputSpec(Callback)
 
 
 def test_a_stored_answer_that_is_not_valid_any_more_is_not_revived():

@@ -71,6 +71,11 @@ def test_the_last_turn_may_only_answer():
     assert answer.value == Out(word="stone")
 
 
+def test_on_the_last_turn_the_form_that_the_instructions_teach_is_understood_too():
+    _, answer = play(converse(rules(max_turns=2), START), USE, ["x"], ANSWER)
+    assert answer.value == Out(word="stone")
+
+
 def test_a_required_tool_comes_before_the_answer():
     turns = converse(rules(tool_choice="required", max_turns=3), START)
     first = next(turns)

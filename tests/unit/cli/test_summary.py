@@ -134,8 +134,8 @@ def test_a_failure_is_named_once() -> None:
     assert "last failure" not in describe()
 
 
-def test_before_the_first_result_the_last_sentence_is_repeated(capfd) -> None:
-    with PlainProgress(describer(tallied(), Latest(), None), interval_s=0.05) as progress:
+def test_before_the_run_begins_the_last_sentence_is_repeated(capfd) -> None:
+    with PlainProgress(describer(Tally(), Latest(), None), interval_s=0.05) as progress:
         progress.say("starting the model")
         time.sleep(0.3)
     said = capfd.readouterr().err.splitlines()

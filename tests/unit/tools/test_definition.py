@@ -1,6 +1,7 @@
 """A typed function becomes a tool that a model can be held to."""
 
 import asyncio
+import functools
 from typing import Literal
 
 import pytest
@@ -106,7 +107,12 @@ def callback(a: asyncio.Task):
     """A type that JSON lacks."""
 
 
-@pytest.mark.parametrize("function", [untyped, variadic, keyed, positional, strange, callback])
+def generator(a: int):
+    """Many values."""
+    yield a
+
+
+@pytest.mark.parametrize("function", [untyped, variadic, keyed, positional, strange, callback, generator])
 def test_a_function_that_cannot_be_offered_is_refused_by_name(function):
     with pytest.raises(errors.ToolDefinitionError, match=function.__name__):
         Tool.define(function)
@@ -146,7 +152,36 @@ def test_a_grant_for_a_missing_field_is_named_before_the_run():
         fetch_gene.limit(symbol="{gene}").check_grants({"name"}, "input 0")
 
 
-@pytest.mark.parametrize("grants", [{"nothing": ["a"]}, {"symbol": []}])
+def test_a_template_that_nobody_filled_in_grants_nothing():
+    with pytest.raises(ArgumentsRefusedError, match="none"):
+        fetch_gene.limit(symbol="{gene}").validated({"symbol": "gene"})
+
+
+def test_every_text_within_the_arguments_is_bounded():
+    @Tool.define
+    def note(tags: list[str], title: str | None = None) -> None:
+        """Note."""
+
+    properties = note.parameters["properties"]
+    assert properties["tags"]["items"]["maxLength"] == 2000
+    assert properties["title"]["anyOf"][0]["maxLength"] == 2000
+
+
+def test_a_parameter_may_be_called_like_a_method_of_a_model():
+    @Tool.define
+    def query(schema: str, copy: bool = False) -> str:
+        """Query."""
+        return schema
+
+    assert query.validated({"schema": "s", "copy": True}) == {"schema": "s", "copy": True}
+
+
+def test_a_function_without_a_name_needs_one():
+    with pytest.raises(errors.ToolDefinitionError, match="name"):
+        Tool.define(functools.partial(fetch_gene.function, limit=1))
+
+
+@pytest.mark.parametrize("grants", [{"nothing": ["a"]}, {"symbol": []}, {"limit": ["3"]}])
 def test_grants_that_make_no_sense_are_refused(grants):
     with pytest.raises(errors.ToolDefinitionError):
         fetch_gene.limit(**grants)

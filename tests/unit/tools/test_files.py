@@ -3,8 +3,13 @@
 import itertools
 import os
 import socket
+import tempfile
+import threading
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aurora_swarm import Tool, errors
 from aurora_swarm.tools.beneath import RefusedPathError
@@ -101,7 +106,7 @@ def test_a_folder_that_becomes_a_link_is_not_followed(tree, tmp_path):
 def test_a_long_file_is_cut_and_says_so(tree):
     (tree / "long.txt").write_text("ä" * 5000)
     text = read(tree, "long.txt", 700)
-    assert text.startswith("ä" * 700 + "\n[cut after 700 characters; the file has 10000 bytes]")
+    assert text == "ä" * 700 + "\n[cut after 700 characters; the file has 10000 bytes]"
 
 
 def test_a_file_of_exactly_the_limit_is_whole(tree):
@@ -111,7 +116,44 @@ def test_a_file_of_exactly_the_limit_is_whole(tree):
 
 def test_bytes_that_are_no_text_are_replaced(tree):
     (tree / "binary").write_bytes(b"a\xff\x00b")
-    assert read(tree, "binary") == "a�\x00b"
+    assert read(tree, "binary") == "a�\x00b\n[not UTF-8: unreadable bytes are shown as �]"
+
+
+@given(st.text("aä€😀\n", max_size=60), st.integers(1, 70))
+def test_a_cut_never_falls_within_a_character(text, chars):
+    with tempfile.TemporaryDirectory() as root:
+        Path(root, "f").write_text(text, newline="")
+        assert read_file("f", Path(root), chars).partition("\n[cut after ")[0] == text[:chars]
+
+
+def test_swapping_a_folder_for_a_link_while_it_is_read_leads_nowhere(tree, tmp_path):
+    swapping, outside = tree / "swap", tmp_path / "outside"
+    spare, link = tree / "spare", tree / "away"
+    swapping.mkdir()
+    (swapping / "secret.txt").write_text("harmless")
+    link.symlink_to(outside)
+    stop = threading.Event()
+
+    def swap():
+        while not stop.is_set():
+            swapping.rename(spare)
+            link.rename(swapping)
+            swapping.rename(link)
+            spare.rename(swapping)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    seen = set()
+    try:
+        for _ in range(3000):
+            try:
+                seen.add(read(tree, "swap/secret.txt"))
+            except RefusedPathError:
+                seen.add("refused")
+    finally:
+        stop.set()
+        thread.join()
+    assert seen == {"harmless", "refused"}
 
 
 def test_a_folder_lists_files_and_folders_but_no_links(tree):

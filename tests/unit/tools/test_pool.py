@@ -1,6 +1,10 @@
 """Tools run once for equal calls, within their limits, and never beyond what was granted."""
 
 import asyncio
+import random
+import subprocess
+import sys
+import threading
 import time
 
 import pytest
@@ -85,6 +89,79 @@ def test_when_the_leader_fails_the_next_one_leads():
     assert len(runs) == 2
 
 
+def test_a_call_that_always_fails_costs_those_who_wait_two_executions():
+    tool, runs = counted(delay_s=1000, timeout=30)
+
+    async def main(pool):
+        answers = await asyncio.gather(*(pool.call(call(7), {"tool": tool}) for _ in range(100)))
+        return answers, asyncio.get_running_loop().time()
+
+    answers, wall = use(main)
+    assert not any(a.ok for a in answers)
+    assert len(runs) == 2
+    assert sum(a.executed for a in answers) == 2
+    assert wall == pytest.approx(60)
+
+
+def test_a_failure_is_not_remembered():
+    tool, runs = counted(fail_first=1)
+
+    async def main(pool):
+        return [await pool.call(call(7), {"tool": tool}) for _ in range(3)]
+
+    assert [a.ok for a in use(main)] == [False, True, True]
+    assert len(runs) == 2
+
+
+def test_what_nobody_waits_for_any_more_is_cancelled_and_later_calls_run_anew():
+    ended = []
+
+    @Tool.define(effect="pure")
+    async def tool(x: int) -> str:
+        """Wait."""
+        try:
+            await asyncio.sleep(10)
+        finally:
+            ended.append(asyncio.get_running_loop().time())
+        return "done"
+
+    async def main(pool):
+        tasks = [asyncio.ensure_future(pool.call(call(7), {"tool": tool})) for _ in range(3)]
+        await asyncio.sleep(1)
+        for task in tasks:
+            task.cancel()
+        late = asyncio.ensure_future(pool.call(call(7), {"tool": tool}))
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return await late
+
+    assert use(main).text == "done"
+    assert ended == [1, 11]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.floats(0, 4), st.none() | st.floats(0, 4)), min_size=1, max_size=12),
+    st.integers(0, 3),
+)
+def test_whoever_is_cancelled_and_whatever_fails_everyone_else_gets_an_answer(callers, fail_first):
+    tool, _ = counted(fail_first=fail_first)
+
+    async def main(pool):
+        async def caller(x, start_s, cancel_s):
+            await asyncio.sleep(start_s)
+            return await asyncio.wait_for(pool.call(call(x), {"tool": tool}), cancel_s)
+
+        answers = await asyncio.gather(*(caller(*c) for c in callers), return_exceptions=True)
+        assert not pool._flights._flights
+        assert not pool._flights._tasks
+        return answers
+
+    for (x, _, cancel_s), answer in zip(callers, use(main), strict=True):
+        if isinstance(answer, TimeoutError):
+            assert cancel_s is not None
+        else:
+            assert answer.text == f"<{x}>" if answer.ok else "broken" in answer.text
+
+
 def test_cancelling_the_leader_fails_nobody_else():
     tool, runs = counted()
 
@@ -109,6 +186,121 @@ def test_a_tool_that_takes_too_long_is_told_as_an_answer():
     answer, wall = use(main)
     assert (answer.ok, answer.text) == (False, "tool took longer than 5 s")
     assert wall == pytest.approx(5)
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [ValueError("why"), SystemExit("why"), StopIteration("why"), KeyboardInterrupt("why"), asyncio.CancelledError()],
+)
+@pytest.mark.parametrize("effect", ["pure", "effect"])
+def test_whatever_a_plain_function_raises_is_told_to_the_model(raised, effect):
+    @Tool.define(name="tool", effect=effect)
+    def tool(x: int) -> str:
+        """Raise."""
+        raise raised
+
+    answer = use(lambda pool: pool.call(call(1), {"tool": tool}))
+    assert (answer.ok, answer.executed) == (False, True)
+    assert "failed" in answer.text
+
+
+@pytest.mark.parametrize(
+    "raised", [ValueError("why"), SystemExit("why"), TimeoutError("why"), asyncio.CancelledError()]
+)
+@pytest.mark.parametrize("effect", ["pure", "effect"])
+def test_whatever_a_coroutine_raises_is_told_to_the_model(raised, effect):
+    @Tool.define(name="tool", effect=effect)
+    async def tool(x: int) -> str:
+        """Raise."""
+        raise raised
+
+    answer = use(lambda pool: pool.call(call(1), {"tool": tool}))
+    assert not answer.ok
+    assert "failed" in answer.text
+    assert "took longer" not in answer.text
+
+
+def test_functions_that_never_return_keep_no_other_tool_waiting():
+    stop = threading.Event()
+
+    @Tool.define(name="stuck", timeout=0.05)
+    def stuck(x: int) -> None:
+        """Never return."""
+        stop.wait()
+
+    @Tool.define(name="tool")
+    def quick(x: int) -> str:
+        """Return."""
+        return "quick"
+
+    async def main(pool):
+        lost = await asyncio.gather(*(pool.call(call(i, "stuck"), {"stuck": stuck}) for i in range(70)))
+        return lost, await pool.call(call(1), {"tool": quick})
+
+    try:
+        lost, answer = asyncio.run(_with_pool(main))
+    finally:
+        stop.set()
+    assert all("took longer" in a.text for a in lost)
+    assert answer.text == "quick"
+
+
+def test_a_program_ends_although_a_tool_never_returns():
+    program = """
+import asyncio, time
+from aurora_swarm import Tool
+from aurora_swarm.tools.pool import ToolPool
+from aurora_swarm.values.message import ToolCall
+
+@Tool.define(timeout=0.1)
+def stuck(x: int) -> None:
+    "Never return."
+    time.sleep(1000)
+
+async def main():
+    print((await ToolPool().call(ToolCall("id", "stuck", {"x": 1}), {"stuck": stuck})).text)
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "stuck took longer than 0.1 s\n"
+
+
+@pytest.mark.parametrize("value", ["a\ud800b", b"\xff", object(), asyncio.sleep, {"a": {1: float("nan")}}, None])
+def test_whatever_a_tool_returns_the_answer_is_text_that_a_wire_can_carry(value):
+    @Tool.define(name="tool")
+    def tool(x: int) -> object:
+        """Return junk."""
+        return value
+
+    use(lambda pool: pool.call(call(1), {"tool": tool})).text.encode()
+
+
+def test_a_plain_function_that_returns_a_coroutine_is_told_to_be_async():
+    @Tool.define(name="tool")
+    def tool(x: int) -> object:
+        """Return a coroutine."""
+        return asyncio.sleep(0)
+
+    assert "async def" in use(lambda pool: pool.call(call(1), {"tool": tool})).text
+
+
+def test_ten_thousand_calls_of_tools_that_were_not_granted_execute_nothing_and_take_no_room():
+    tool, runs = counted()
+    dice = random.Random(7)
+
+    async def main(pool):
+        for i in range(10_000):
+            name = dice.choice(["tools", "tool ", "TOOL", "t\u043eol", "__call__", "", f"tool{i}", "tool\0", "../tool"])
+            answer = await pool.call(call(1, name), {"tool": tool})
+            assert not answer.ok
+            assert not answer.executed
+        return pool.statistics()
+
+    statistics = use(main)
+    assert runs == []
+    assert len(statistics) == 1
+    assert sum(s.refused for s in statistics.values()) == 10_000
 
 
 def test_a_tool_that_was_not_granted_is_never_executed():
