@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aurora_swarm.batch.spec import BatchSpec
 
 AGENTS = 24
-READ_CHARS = 500
+READ_CHARS = 400
 OUTPUT = Path("aurora-demo") / "results.jsonl"
 JOURNAL = Path("aurora-demo") / "results.jsonl.journal"
 
@@ -28,9 +28,9 @@ _MODULES = (
 )
 """Each says in its first lines what it is for; a few more than needed, because Python moves or drops one at times."""
 
-_TASK = "What is the Python module {module} for? Read {path}, then answer in one English sentence."
+_TASK = "What is the Python module {module} for? Read {path}, then answer in one sentence."
 _SYSTEM = "You explain Python modules in plain English."
-_SENTENCE = r"^It (is|provides|helps you|lets you) [A-Za-z ,-]{10,90}\.$"
+_SENTENCE = r"^It (is|provides|helps you|lets you) [A-Za-z ,-]{10,110}\.$"
 """What a purpose looks like. Left free, a model of 135M parameters goes on in the style of the file names and code that
 it has just read (``read_file_to_gzip_file``); held to a sentence, it writes one."""
 
