@@ -28,6 +28,8 @@ _MAX_REPAIR_DEPTH = 50
 _BRACKET = re.compile(r"[][{}]")
 _BY_NAME: dict[str, Any] = {"by_alias": True, "by_name": True}
 _EMPTY_TEXT = re.compile(r'(?<!\\)(?<=[:,\[\s])(?:""|\'\')(?=\s*[,\]}])')
+_DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _LITERALS = {"None": "null", "True": "true", "False": "false"}
 _LITERAL = re.compile(r"\b(?:None|True|False)\b")
@@ -190,7 +192,7 @@ def _repaired(text: str) -> str | None:
         mended = json.dumps(json_repair.loads(section), allow_nan=False)
     except (ValueError, RecursionError):
         return None
-    return mended if _substance(mended) == _substance(section) else None
+    return mended if _substance(mended) == _substance(section) and _keeps_texts(section, mended) else None
 
 
 def _section(text: str) -> str | None:
@@ -217,6 +219,22 @@ def _substance(text: str) -> str:
     text = _ESCAPE.sub(_unescaped, text)
     text = _LITERAL.sub(lambda match: _LITERALS[match.group()], text)
     return _PUNCTUATION.sub("", text)
+
+
+def _keeps_texts(section: str, mended: str) -> bool:
+    """Whether every quoted text stands unchanged, and in its order, in what became of the section."""
+    quoted = _DOUBLE_QUOTED if '"' in section else _SINGLE_QUOTED
+    after = map(_read_text, _DOUBLE_QUOTED.findall(mended))
+    return all(text in after for text in map(_read_text, quoted.findall(section)))
+
+
+def _read_text(content: str) -> str:
+    """What stands between two quotes, its escapes read."""
+    try:
+        text: str = json.loads(f'"{content}"', strict=False)
+    except ValueError:
+        return content
+    return text
 
 
 def _unescaped(match: re.Match[str]) -> str:
