@@ -71,7 +71,7 @@ class AuroraSwarmError(Exception):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON: ``kind``, ``message``, and every further field that is set."""
-        fields = {k: v for k, v in vars(self).items() if v not in ("", None, (), ()) and k != "problem"}
+        fields = {k: v for k, v in vars(self).items() if v not in ("", None, ()) and k != "problem"}
         return {"kind": self.kind, "message": str(self), **fields}
 
     def __str__(self) -> str:

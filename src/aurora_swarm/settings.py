@@ -15,10 +15,11 @@ class Settings(msgspec.Struct, frozen=True):
 
     Args:
         hostfile: ``AURORA_SWARM_HOSTFILE``: path of the default hostfile.
-        max_tokens: ``AURORA_SWARM_MAX_TOKENS``: tokens to generate at most.
-        max_tokens_aggregation: ``AURORA_SWARM_MAX_TOKENS_AGGREGATION``: the same for reduce steps.
-        model_max_context: ``AURORA_SWARM_MODEL_MAX_CONTEXT``: context length in tokens; else the servers are asked.
-        timeout_per_sequence: ``AURORA_SWARM_TIMEOUT_PER_SEQUENCE``: seconds per sequence of a batch request.
+        max_tokens: ``AURORA_SWARM_MAX_TOKENS``: tokens to generate per turn at most, where a batch or an
+            `ask` does not say.
+        max_tokens_aggregation: ``AURORA_SWARM_MAX_TOKENS_AGGREGATION``: checked; nothing reads it yet.
+        model_max_context: ``AURORA_SWARM_MODEL_MAX_CONTEXT``: checked; nothing reads it yet.
+        timeout_per_sequence: ``AURORA_SWARM_TIMEOUT_PER_SEQUENCE``: checked; nothing reads it yet.
         api_key: ``AURORA_SWARM_API_KEY``: bearer token for endpoints.
         model: ``AURORA_SWARM_MODEL``: model name to ask for.
         local_model: ``AURORA_SWARM_LOCAL_MODEL``: GGUF file for ``local://``.

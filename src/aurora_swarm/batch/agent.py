@@ -77,6 +77,7 @@ async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> A
         StorageError: The journal cannot be written any more; what is unsaved is named.
     """
     settings = load_settings(os.environ)
+    spec = _with_max_tokens(spec, settings.max_tokens)
     if isinstance(inputs, Sequence):
         TaskCompiler(spec, "").check(inputs)
     backend = settings.hostfile if options.backend is None else options.backend
@@ -115,6 +116,13 @@ async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> A
         stack.push_async_callback(results.aclose)
         async for result in results:
             yield result
+
+
+def _with_max_tokens(spec: BatchSpec, max_tokens: int | None) -> BatchSpec:
+    """The batch with the environment's bound on tokens, where it sets none itself."""
+    if max_tokens is None or spec.sampling.max_tokens is not None:
+        return spec
+    return msgspec.structs.replace(spec, sampling=msgspec.structs.replace(spec.sampling, max_tokens=max_tokens))
 
 
 def _pass_on(notes: Iterable[str], say: Say | None) -> None:

@@ -111,6 +111,13 @@ def test_options_that_make_no_sense_are_refused(options):
     assert caught.value.remedy
 
 
+@pytest.mark.parametrize(("given", "sent"), [(None, 77), (5, 5)])
+def test_the_environment_bounds_the_tokens_of_a_batch_that_does_not(monkeypatch, given, sent):
+    monkeypatch.setenv("AURORA_SWARM_MAX_TOKENS", "77")
+    _, transport = run(inputs=texts(1), max_tokens=given)
+    assert transport.calls[0][1].sampling.max_tokens == sent
+
+
 def test_no_backend_names_the_ways_to_give_one(monkeypatch):
     monkeypatch.delenv("AURORA_SWARM_HOSTFILE", raising=False)
     with pytest.raises(errors.UsageError) as caught:
