@@ -29,7 +29,8 @@ Each class says whose fault it is, because that decides what may be done next::
     |  |- OverloadedError          busy (429, 503): others are used, this one cools down
     |  |- WrongModelError          the endpoint serves something else: excluded, not unhealthy
     |  |- RequestRejectedError     the caller's fault (400, 413, 422 ...): final
-    |  |  `- AuthenticationError   401 or 403
+    |  |  |- AuthenticationError   401 or 403
+    |  |  `- BatchUnsupportedError the endpoint takes no batch of this kind; single calls work
     |  |- DeadlineError            the call's own time was used up
     |  `- CallCancelledError       ended by its owner
     |- AgentError                  an agent could not finish although calls succeeded
@@ -299,6 +300,10 @@ class RequestRejectedError(CallError):
 
 class AuthenticationError(RequestRejectedError):
     """The endpoint refuses the credentials (401, 403)."""
+
+
+class BatchUnsupportedError(RequestRejectedError):
+    """The endpoint takes no batch request of this kind; the same calls one by one may well succeed."""
 
 
 class DeadlineError(CallError):

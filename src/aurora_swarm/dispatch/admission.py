@@ -3,6 +3,9 @@
 A queue per target (a view, or one endpoint of it). The queues whose target may have room stand in one heap by their
 first ticket, so that a freed slot finds the best waiter in O(log n); a queue whose target has no room steps
 aside until an endpoint of it opens. Nothing polls.
+
+A call that only prefers an endpoint waits for it in that endpoint's queue; an idle endpoint takes such calls over
+from a queue that is longer than what its endpoint has under way.
 """
 
 from __future__ import annotations
@@ -12,6 +15,11 @@ import itertools
 from collections.abc import Callable
 
 from aurora_swarm.dispatch.routing import Router, View
+
+LOOKS = 4
+"""Queues that an idle endpoint looks at for work to take over."""
+
+NOBODY: frozenset[int] = frozenset()
 
 AGEING_S = 5.0
 """Seconds of waiting that outweigh one turn left: the nearly finished go first, and nobody starves."""
@@ -27,9 +35,10 @@ class Ticket:
         turns_left: Turns that its agent may still take after this one.
         since: When it first asked, on the caller's clock; kept over retries.
         avoid: Endpoints that failed it already.
+        weight: Calls that travel together.
     """
 
-    __slots__ = ("avoid", "granted", "key", "notify", "pin", "since", "strict", "view", "withdrawn")
+    __slots__ = ("avoid", "granted", "key", "notify", "pin", "since", "strict", "view", "weight", "withdrawn")
 
     def __init__(
         self,
@@ -39,7 +48,8 @@ class Ticket:
         strict: bool = False,
         turns_left: int = 0,
         since: float = 0.0,
-        avoid: frozenset[int] = frozenset(),
+        avoid: frozenset[int] = NOBODY,
+        weight: int = 1,
     ) -> None:
         self.view = view
         self.pin = pin
@@ -47,19 +57,21 @@ class Ticket:
         self.since = since
         self.key = since + AGEING_S * turns_left
         self.avoid = avoid
+        self.weight = weight
         self.granted: int | None = None
         self.withdrawn = False
         self.notify: Callable[[], None] | None = None
 
 
 class _Queue:
-    __slots__ = ("heap", "pin", "standing", "view")
+    __slots__ = ("blocked", "heap", "pin", "standing", "view")
 
     def __init__(self, view: View, pin: int | None) -> None:
         self.view = view
         self.pin = pin
         self.heap: list[tuple[float, int, Ticket]] = []
         self.standing: float | None = None
+        self.blocked = False
 
     def head(self) -> tuple[float, int, Ticket] | None:
         while self.heap and self.heap[0][2].withdrawn:
@@ -82,7 +94,9 @@ class Admission:
         self._count = itertools.count()
         self._queues: dict[View | tuple[View, int], _Queue] = {}
         self._ready: list[tuple[float, int, _Queue]] = []
-        self._blocked: set[_Queue] = set()
+        self._blocked_views: set[_Queue] = set()
+        self._blocked_pins: dict[int, list[_Queue]] = {}
+        self._backlogs: dict[_Queue, None] = {}
 
     def request(self, ticket: Ticket) -> int | None:
         """Ask for a slot.
@@ -91,7 +105,7 @@ class Admission:
             The endpoint, whose slot is now taken; or None when the ticket waits: its `notify` is called when
             `granted` is set.
         """
-        if self.free and not self._ready:
+        if self.free > 0 and not self._ready:
             index = self._place(ticket)
             if index is not None:
                 return index
@@ -100,18 +114,30 @@ class Admission:
         self.serve()
         return ticket.granted
 
-    def release(self, index: int) -> None:
+    def request_now(self, ticket: Ticket) -> int | None:
+        """A slot if there is one this moment; nothing waits."""
+        return self._place(ticket) if self.free > 0 else None
+
+    def release(self, index: int, weight: int = 1) -> None:
         """A slot is free again: the best waiter gets it."""
-        self.free += 1
-        self._router.give(index)
-        self.opened(index)
+        self.free += weight
+        self._router.give(index, weight)
+        if self.waiting:
+            self.opened(index)
 
     def opened(self, index: int) -> None:
-        """An endpoint may have room: queues that wait for it stand up again."""
-        for queue in [q for q in self._blocked if (index in q.view if q.pin is None else index == q.pin)]:
-            self._blocked.discard(queue)
+        """An endpoint may have room: queues that wait for it stand up again, and it looks for work where it idles."""
+        for queue in self._blocked_pins.pop(index, ()):
+            self._backlogs.pop(queue, None)
+            queue.blocked = False
+            self._stand(queue)
+        for queue in [q for q in self._blocked_views if index in q.view]:
+            self._blocked_views.discard(queue)
+            queue.blocked = False
             self._stand(queue)
         self.serve()
+        while self._backlogs and self.free > 0 and self._router.is_free(index) and self._take_over(index):
+            pass
 
     def withdraw(self, ticket: Ticket) -> None:
         """A waiter gives up. One that was granted in the meantime must release its slot itself."""
@@ -146,7 +172,7 @@ class Admission:
 
     def serve(self) -> None:
         """Grant what can be granted."""
-        while self.free and self._ready:
+        while self.free > 0 and self._ready:
             key, _, queue = heapq.heappop(self._ready)
             if queue.standing != key:
                 continue
@@ -162,29 +188,57 @@ class Admission:
     def _grant(self, queue: _Queue, ticket: Ticket) -> None:
         index = self._place(ticket)
         if index is None:
-            self._blocked.add(queue)
+            self._block(queue)
             return
         heapq.heappop(queue.heap)
+        self._stand(queue)
+        self._tell(ticket, index)
+
+    def _tell(self, ticket: Ticket, index: int) -> None:
         self.waiting -= 1
         ticket.granted = index
-        self._stand(queue)
         if ticket.notify is not None:
             ticket.notify()
 
+    def _block(self, queue: _Queue) -> None:
+        queue.blocked = True
+        if queue.pin is None:
+            self._blocked_views.add(queue)
+        else:
+            self._blocked_pins.setdefault(queue.pin, []).append(queue)
+            self._backlogs[queue] = None
+
+    def _take_over(self, index: int) -> bool:
+        """Give an idle endpoint a call that waits for another one; False when none waits long enough."""
+        for queue in list(itertools.islice(self._backlogs, LOOKS)):
+            del self._backlogs[queue]
+            self._backlogs[queue] = None
+            head = queue.head()
+            if head is None or head[2].strict or index not in queue.view:
+                continue
+            if queue.pin is not None and len(queue.heap) > max(1, self._router.loads[queue.pin]):
+                heapq.heappop(queue.heap)
+                self._router.take(index, queue.view, head[2].weight)
+                self.free -= head[2].weight
+                self._tell(head[2], index)
+                return True
+        return False
+
     def _place(self, ticket: Ticket) -> int | None:
         if ticket.pin is None:
-            index = self._router.take_least(ticket.view, ticket.avoid)
+            index = self._router.take_least(ticket.view, ticket.avoid, ticket.weight)
         elif self._router.is_free(ticket.pin):
             index = ticket.pin
-            self._router.take(index, ticket.view)
+            self._router.take(index, ticket.view, ticket.weight)
         else:
             index = None
-        self.free -= index is not None
+        if index is not None:
+            self.free -= ticket.weight
         return index
 
     def _push(self, queue: _Queue, ticket: Ticket) -> None:
         heapq.heappush(queue.heap, (ticket.key, next(self._count), ticket))
-        if queue not in self._blocked:
+        if not queue.blocked:
             self._stand(queue)
 
     def _queue(self, view: View, pin: int | None) -> _Queue:

@@ -80,6 +80,10 @@ class Health:
         patient = self._patients.get(index)
         return patient.error if patient else None
 
+    def knows(self, index: int) -> bool:
+        """Whether there is anything to forget about the endpoint."""
+        return index in self._patients
+
     def succeeded(self, index: int) -> None:
         """A call succeeded: whatever was held against the endpoint is forgotten."""
         patient = self._patients.get(index)
@@ -94,6 +98,14 @@ class Health:
             patient.failures += 1
             if patient.condition is Condition.TRIAL or patient.failures >= self._policy.failures:
                 self._rest(patient, now)
+
+    def silent(self, index: int, error: CallError, now: float) -> None:
+        """The endpoint lets calls hang: it rests at once."""
+        patient = self._patients.setdefault(index, Patient())
+        patient.error = error
+        if patient.condition in {Condition.WELL, Condition.TRIAL, Condition.COOLING}:
+            patient.failures = self._policy.failures
+            self._rest(patient, now)
 
     def overloaded(self, index: int, error: CallError, retry_after_s: float | None, now: float) -> None:
         """The endpoint asked for patience: it cools down, for twice as long each time where it names no time."""

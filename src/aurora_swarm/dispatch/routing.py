@@ -58,29 +58,40 @@ class Router:
 
     Args:
         size: Number of endpoints.
+        limit: Calls that each may have at a time, until `set_limit` says otherwise.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, limit: int = UNLIMITED) -> None:
         self.loads = [0] * size
-        self.limits = [UNLIMITED] * size
+        self.limits = [limit] * size
         self._stamp = size
-        self._views: weakref.WeakSet[View] = weakref.WeakSet()
+        self._watchers: list[list[weakref.ref[View]]] = [[] for _ in range(size)]
 
     def view(self, members: Sequence[int]) -> View:
-        """A view whose picks spread over `members`; it sees the load that every other view causes."""
+        """A view whose picks spread over `members`; it sees the load that every other view causes. O(members)."""
         view = View(members)
         view.closed = sum(self.limits[i] == 0 for i in members)
-        self._views.add(view)
+        ref = weakref.ref(view)
+        for index in view.members:
+            watchers = self._watchers[index]
+            if watchers and watchers[-1]() is None:
+                watchers[:] = [known for known in watchers if known() is not None]
+            watchers.append(ref)
         return view
 
     def is_free(self, index: int) -> bool:
         """Whether the endpoint may take one more call."""
         return self.loads[index] < self.limits[index]
 
-    def take_least(self, view: View, avoid: frozenset[int] = frozenset()) -> int | None:
-        """Send one more call to the free member with the least load, one outside `avoid` where there is one.
+    def take_least(self, view: View, avoid: frozenset[int] = frozenset(), weight: int = 1) -> int | None:
+        """Send work to the free member with the least load, one outside `avoid` where there is one.
 
         Ties go to the one that was idle longest.
+
+        Args:
+            view: Whom to choose from.
+            avoid: Endpoints to use only when nothing else is free.
+            weight: Calls that travel together; a free endpoint takes them all.
 
         Returns:
             Its index, or None when no member is free.
@@ -88,11 +99,11 @@ class Router:
         avoided: list[int] = []
         chosen = self._least(view, avoid, avoided)
         if chosen is None and avoided:
-            chosen = min(avoided, key=lambda index: self.loads[index])
+            chosen = min(avoided, key=self.loads.__getitem__)
         for index in avoided:
             self._note(view, index)
         if chosen is not None:
-            self.take(chosen, view)
+            self.take(chosen, view, weight)
         return chosen
 
     def _least(self, view: View, avoid: frozenset[int], avoided: list[int]) -> int | None:
@@ -108,31 +119,38 @@ class Router:
                 return index
         return None
 
-    def take(self, index: int, view: View) -> None:
-        """One more call is on its way to the endpoint."""
-        self.loads[index] += 1
-        if index in view:
+    def take(self, index: int, view: View, weight: int = 1) -> None:
+        """More work is on its way to the endpoint."""
+        self.loads[index] += weight
+        if index in view and self.is_free(index):
             self._note(view, index)
 
-    def give(self, index: int) -> None:
-        """A call to the endpoint is over."""
-        self.loads[index] -= 1
-        self._note_everywhere(index)
+    def give(self, index: int, weight: int = 1) -> None:
+        """Work of the endpoint is over."""
+        self.loads[index] -= weight
+        if self.is_free(index):
+            self._note_everywhere(index)
 
     def set_limit(self, index: int, limit: int) -> None:
         """Allow the endpoint so many calls at a time; 0 closes it."""
         was, self.limits[index] = self.limits[index], limit
         shift = (limit == 0) - (was == 0)
-        for view in self._views:
-            if index in view:
+        if shift:
+            for view in self._views_of(index):
                 view.closed += shift
         if limit > was:
             self._note_everywhere(index)
 
     def _note_everywhere(self, index: int) -> None:
-        for view in self._views:
-            if index in view:
-                self._note(view, index)
+        load = self.loads[index]
+        self._stamp = stamp = self._stamp + 1
+        for ref in self._watchers[index]:
+            view = ref()
+            if view is not None:
+                view.push(index, load, stamp)
+
+    def _views_of(self, index: int) -> list[View]:
+        return [view for ref in self._watchers[index] if (view := ref()) is not None]
 
     def _note(self, view: View, index: int) -> None:
         self._stamp += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -39,15 +39,17 @@ class _Source(Generic[ItemT]):
 
     async def take(self) -> tuple[int, ItemT] | None:
         """The next item with its index; None after the last, and after the iterable has raised."""
+        if self._sync is not None:
+            return None if self._ended else self._numbered(next(self._sync, _END))
         async with self._lock:
-            if self._ended:
-                return None
-            item = next(self._sync, _END) if self._sync is not None else await anext(self._async, _END)
-            if isinstance(item, _End):
-                self._ended = True
-                return None
-            self._count += 1
-            return self._count - 1, item
+            return None if self._ended else self._numbered(await anext(self._async, _END))
+
+    def _numbered(self, item: ItemT | _End) -> tuple[int, ItemT] | None:
+        if isinstance(item, _End):
+            self._ended = True
+            return None
+        self._count += 1
+        return self._count - 1, item
 
     async def aclose(self) -> None:
         """Let an async generator end its own work."""
@@ -162,3 +164,35 @@ async def as_they_finish(
             raise crew.error
     finally:
         await crew.dismiss()
+
+
+async def in_order(
+    items: Sequence[ItemT], work: Callable[[int, ItemT], Awaitable[ResultT]], *, width: int
+) -> list[ResultT]:
+    """Work on a list, at most `width` items at a time.
+
+    Args:
+        items: May be empty.
+        work: Called with the item's index and the item.
+        width: Items under way at a time.
+
+    Returns:
+        One result per item, in the order of `items`.
+
+    Raises:
+        Exception: What `work` raised first; the rest is cancelled, as it is when the caller is.
+    """
+    results: dict[int, ResultT] = {}
+    source = enumerate(items)
+
+    async def worker() -> None:
+        for index, item in source:
+            results[index] = await work(index, item)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(width, len(items))):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [results[index] for index in range(len(items))]

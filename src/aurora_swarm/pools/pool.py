@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
+from aurora_swarm.dispatch.prefixes import groups, plan
+from aurora_swarm.dispatch.routing import View
 from aurora_swarm.errors import NoEndpointsError, UsageError
-from aurora_swarm.pools.flow import as_they_finish
+from aurora_swarm.pools.flow import as_they_finish, in_order
 from aurora_swarm.pools.runtime import Runtime
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
@@ -37,7 +39,7 @@ class Pool:
         self._runtime = runtime
         self._members = tuple(members)
         self._place = {member: place for place, member in enumerate(self._members)}
-        self._by_endpoint = {runtime.dispatcher.endpoints[m]: p for m, p in self._place.items()}
+        self._by_endpoint = {id(runtime.dispatcher.endpoints[m]): p for m, p in self._place.items()}
         self._view = runtime.dispatcher.view(self._members)
 
     async def __aenter__(self) -> Self:
@@ -51,6 +53,16 @@ class Pool:
     async def aclose(self) -> None:
         """Release everything. Calls that still wait end as cancelled. May be called twice."""
         await self._runtime.aclose()
+
+    @property
+    def runtime(self) -> Runtime:
+        """What this pool shares with all its sub-pools."""
+        return self._runtime
+
+    @property
+    def view(self) -> View:
+        """This pool's part of the fleet, as the dispatcher knows it."""
+        return self._view
 
     # -- what it is --------------------------------------------------------------------------------------------
 
@@ -159,6 +171,9 @@ class Pool:
     async def send_all(self, prompts: Sequence[str], max_tokens: int | None = None) -> list[Response]:
         """Send each prompt to whichever endpoint has the least to do.
 
+        Prompts that begin alike (512 characters or more) go to the same endpoints, so that an engine computes what they
+        share once.
+
         Args:
             prompts: May be empty.
             max_tokens: As for `post`.
@@ -166,10 +181,21 @@ class Pool:
         Returns:
             One response per prompt, in the order of `prompts`. Cancelling cancels every call under way.
         """
-        responses: list[Response | None] = [None] * len(prompts)
-        async for response in self.stream(prompts, max_tokens):
-            responses[response.index] = response
-        return [response for response in responses if response is not None]
+        found = groups(prompts)
+        if any(found):
+            pins = plan(found, self._members)
+
+            async def one(index: int, prompt: str) -> Response:
+                call = self._runtime.call(prompt, max_tokens, found[index])
+                return self.respond_to(index, await self._runtime.dispatcher.ask(call, self._view, pin=pins[index]))
+
+            return await in_order(prompts, one, width=self.concurrency)
+
+        async def alone(index: int, prompt: str) -> Response:
+            outcome = await self._runtime.dispatcher.ask(self._runtime.call(prompt, max_tokens), self._view)
+            return self.respond_to(index, outcome)
+
+        return await in_order(prompts, alone, width=self.concurrency)
 
     async def broadcast_prompt(self, prompt: str, max_tokens: int | None = None) -> list[Response]:
         """Send one prompt to every endpoint; each answers for itself, so no other stands in for one that fails.
@@ -181,10 +207,7 @@ class Pool:
         async def one(index: int, member: int) -> Response:
             return await self._respond(index, prompt, max_tokens, member, strict=True)
 
-        responses: list[Response | None] = [None] * self.size
-        async for response in as_they_finish(self._members, one, width=self.size):
-            responses[response.index] = response
-        return [response for response in responses if response is not None]
+        return await in_order(self._members, one, width=self.size)
 
     async def stream(
         self, prompts: Iterable[str] | AsyncIterable[str], max_tokens: int | None = None
@@ -202,8 +225,7 @@ class Pool:
         async def one(index: int, prompt: str) -> Response:
             return await self._respond(index, prompt, max_tokens, None, strict=False)
 
-        # A few more than the slots wait in line, so that a free slot never waits for the next prompt.
-        results = as_they_finish(prompts, one, width=self.concurrency + 16)
+        results = as_they_finish(prompts, one, width=self.concurrency)
         try:
             async for response in results:
                 yield response
@@ -230,11 +252,17 @@ class Pool:
     ) -> Response:
         call = self._runtime.call(prompt, max_tokens)
         outcome = await self._runtime.dispatcher.ask(call, self._view, pin=pin, strict=strict)
-        return self._as_response(index, outcome)
+        return self.respond_to(index, outcome)
 
-    def _as_response(self, index: int, outcome: Outcome) -> Response:
+    def respond_to(self, index: int, outcome: Outcome) -> Response:
+        """An outcome as this pool's response.
+
+        Args:
+            index: Position of the prompt in the list that was given.
+            outcome: What became of its call.
+        """
         reply = outcome.reply
-        place = -1 if outcome.endpoint is None else self._by_endpoint[outcome.endpoint]
+        place = -1 if outcome.endpoint is None else self._by_endpoint[id(outcome.endpoint)]
         return Response(
             success=reply is not None,
             text=reply.text if reply else "",

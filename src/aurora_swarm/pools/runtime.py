@@ -39,12 +39,12 @@ class Runtime:
         self.resources = AsyncExitStack()
         self._closed = False
 
-    def call(self, prompt: str, max_tokens: int | None) -> Call:
+    def call(self, prompt: str, max_tokens: int | None, prefix: str = "") -> Call:
         """A prompt as a call."""
         sampling = self.sampling
         if max_tokens is not None:
             sampling = Sampling(max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop)
-        return Call(messages=(Message("user", prompt),), model=self.model, sampling=sampling)
+        return Call(messages=(Message("user", prompt),), model=self.model, sampling=sampling, prefix=prefix)
 
     async def aclose(self) -> None:
         """Fail whoever waits, close connections, end what was started for this fleet. May be called twice."""

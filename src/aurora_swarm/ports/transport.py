@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from aurora_swarm.errors import CallError
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
-from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, Reply
+from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, EndpointLoad, Reply
 
 
 class Transport(Protocol):
@@ -37,7 +37,10 @@ class Transport(Protocol):
     ) -> list[Reply | CallError]:
         """Several calls with equal sampling and model in one request, answered in the order of `calls`.
 
+        Every call is put to the model as `send` would put it, with the same chat template.
+
         Raises:
+            BatchUnsupportedError: The endpoint, or this wire, takes no such request; single calls may well succeed.
             CallError: The request as a whole failed. A part that failed is in the list instead.
         """
         ...
@@ -54,6 +57,35 @@ class Transport(Protocol):
         """
         ...
 
+    async def load(self, endpoint: AgentEndpoint, *, timeout_s: float) -> EndpointLoad | None:
+        """What the endpoint says of its own load; None where it does not.
+
+        Raises:
+            CallError: Nobody answers.
+        """
+        ...
+
+    async def load(self, endpoint: AgentEndpoint, *, timeout_s: float) -> EndpointLoad | None:
+        """What the engine says of its own load; None where it does not say.
+
+        Raises:
+            CallError: Nobody answers.
+        """
+        ...
+
     async def aclose(self) -> None:
         """Release connections. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """A transport that can have a prompt counted by the endpoint's own tokenizer."""
+
+    async def count_tokens(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> int | None:
+        """Tokens of the call's prompt, chat template included; None where the endpoint cannot count.
+
+        Raises:
+            CallError: Nobody answers.
+        """
         ...

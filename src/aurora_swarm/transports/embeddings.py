@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aurora_swarm.errors import BadResponseError
-from aurora_swarm.transports.completions import by_place
+from aurora_swarm.transports.parts import by_place
 from aurora_swarm.transports.wire import WireUsage, decoded, encoded, raise_reported, usage_of
 from aurora_swarm.values.reply import Embeddings
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import resource
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -55,7 +56,8 @@ class RyHttp:
             raise UsageError("connect_timeout_s and max_connections must be above 0")
         self._connect_timeout_s = connect_timeout_s
         self.max_connections, self._max_idle = _fitting(max_connections)
-        self._gate = asyncio.Semaphore(self.max_connections)
+        self._free = self.max_connections
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._urls: set[str] = set()
         self._hosts: set[str] = set()
         self._hosts_planned = max(min(_HOSTS_AT_FIRST, self._max_idle), 1)
@@ -75,14 +77,18 @@ class RyHttp:
             BadResponseError: The answer is not HTTP.
             AttemptTimeoutError: `timeout_s` passed.
         """
-        left_s = await self._acquire(url, timeout_s)
+        if self._free:
+            self._free -= 1
+            left_s = timeout_s
+        else:
+            left_s = await self._acquire(url, timeout_s)
         try:
             response = await self._sent(method, url, body, headers, left_s)
             return HttpReply(response.status, bytes(await response.bytes()), _Headers(response.headers))
         except (ry.ReqwestError, ValueError, TypeError) as error:
             raise _translated(error, url, timeout_s) from None
         finally:
-            self._gate.release()
+            self._release()
 
     @asynccontextmanager
     async def stream(
@@ -112,7 +118,7 @@ class RyHttp:
             finally:
                 await stream.aclose()
         finally:
-            self._gate.release()
+            self._release()
 
     async def aclose(self) -> None:
         """Close idle connections now, those in use with their request. May be called twice."""
@@ -140,18 +146,33 @@ class RyHttp:
 
     async def _acquire(self, url: str, timeout_s: float) -> float:
         """Take a connection's place; returns the seconds that are left."""
-        if not self._gate.locked():
-            await self._gate.acquire()
+        if self._free:
+            self._free -= 1
             return timeout_s
         loop = asyncio.get_running_loop()
         started = loop.time()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
         try:
             async with asyncio.timeout(timeout_s):
-                await self._gate.acquire()
-        except TimeoutError:
+                await turn
+        except (TimeoutError, asyncio.CancelledError) as error:
+            if turn.done() and not turn.cancelled():  # the place was given in the meantime
+                self._release()
+            if isinstance(error, asyncio.CancelledError):
+                raise
             problem = f"none of {self.max_connections} connections became free within {timeout_s:.3g} s"
             raise AttemptTimeoutError(problem, endpoint=_base(url), remedy="allow more connections") from None
         return max(timeout_s - (loop.time() - started), 0.0)
+
+    def _release(self) -> None:
+        """Hand a connection's place to whoever waits longest."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
     def _note(self, url: str) -> None:
         """Keep the number of idle connections bounded as hosts become known."""

@@ -18,6 +18,7 @@ from aurora_swarm.errors import (
     WrongModelError,
 )
 from aurora_swarm.ports.http import Http, HttpReply, HttpStream
+from aurora_swarm.transports import metrics
 from aurora_swarm.transports.completions import CompletionsWire
 from aurora_swarm.transports.embeddings import EmbeddingsWire
 from aurora_swarm.transports.models import ModelsWire
@@ -26,10 +27,13 @@ from aurora_swarm.transports.status import error_from
 from aurora_swarm.transports.wire import StreamWire, Wire
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
-from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, Reply
+from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, EndpointLoad, Reply
 
 _FRAMINGS = frozenset(("content-length", "transfer-encoding"))
 """Headers by which HTTP itself tells of a cut body."""
+
+_MOST_URLS = 65_536
+"""URLs remembered."""
 
 _ABSENT = (404, 405, 501)
 """Statuses by which a server says that it has no such path or method."""
@@ -68,6 +72,8 @@ class HttpTransport:
         self._idle_timeout_s = idle_timeout_s
         self._first_models: dict[str, str] = {}
         self._asking: dict[str, asyncio.Lock] = {}
+        self._urls: dict[tuple[int, str], str] = {}
+        self._placed: list[AgentEndpoint] = []
 
     async def send(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> Reply:
         """One call, one whole answer."""
@@ -164,6 +170,18 @@ class HttpTransport:
                 raise AttemptTimeoutError(f"no answer to a probe within {timeout_s:.3g} s") from None
             return msgspec.structs.replace(info, latency_s=_now_s() - started)
 
+    async def load(self, endpoint: AgentEndpoint, *, timeout_s: float) -> EndpointLoad | None:
+        """What the endpoint says of its own load; None where it has no metrics of a known engine.
+
+        Raises:
+            CallError: Nobody answers.
+        """
+        if not self._wire.names_model:
+            return None
+        with self._placing_errors(endpoint):
+            page = await self._get(endpoint, metrics.PATH, timeout_s)
+            return None if page is None else metrics.load_of(page.body.decode("utf-8", "replace"))
+
     async def aclose(self) -> None:
         """Release connections. May be called twice."""
         await self._http.aclose()
@@ -171,12 +189,22 @@ class HttpTransport:
     # -- asking --------------------------------------------------------------------------------------------------
 
     async def _post(self, endpoint: AgentEndpoint, path: str, body: bytes, timeout_s: float) -> bytes:
-        reply = await self._http.request(
-            "POST", endpoint.url + path, body=body, headers=self._headers, timeout_s=timeout_s
-        )
+        url = self._urls.get((id(endpoint), path))
+        if url is None:
+            url = self._url(endpoint, path)
+        reply = await self._http.request("POST", url, body=body, headers=self._headers, timeout_s=timeout_s)
         if not 200 <= reply.status < 300:
             raise error_from(reply.status, reply.headers, reply.body, now=time.time())
         return reply.body
+
+    def _url(self, endpoint: AgentEndpoint, path: str) -> str:
+        """Where to post; remembered, with the endpoint itself, so that its identity stays its own."""
+        if len(self._urls) >= _MOST_URLS:
+            self._urls.clear()
+            self._placed.clear()
+        self._placed.append(endpoint)
+        url = self._urls[id(endpoint), path] = endpoint.url + path
+        return url
 
     async def _get(self, endpoint: AgentEndpoint, path: str, timeout_s: float) -> HttpReply | None:
         """A path's answer, or None where the server has no such path.

@@ -49,7 +49,9 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool = True
 
 
-class _Request(msgspec.Struct, omit_defaults=True):
+class ChatRequest(msgspec.Struct, omit_defaults=True):
+    """A request as it is written; `messages` holds what `wire_messages` gives."""
+
     messages: list[Any]
     model: str = ""
     max_tokens: int | None = None
@@ -72,7 +74,9 @@ class _Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class _Answer(msgspec.Struct):
+class ChatAnswer(msgspec.Struct):
+    """A whole answer, to one conversation or to several."""
+
     choices: list[_Choice]
     usage: WireUsage | None = None
     model: str | None = None
@@ -90,7 +94,8 @@ class _Chunk(msgspec.Struct):
     model: str | None = None
 
 
-_ANSWER = msgspec.json.Decoder(_Answer)
+ANSWER = msgspec.json.Decoder(ChatAnswer)
+"""Reads a `ChatAnswer`."""
 _CHUNK = msgspec.json.Decoder(_Chunk)
 
 
@@ -106,7 +111,7 @@ class OpenAIChatWire:
         Raises:
             RequestRejectedError: The call holds text that no JSON can carry.
         """
-        return encoded(_request(call, model))
+        return encoded(chat_request(call, model))
 
     def encode_stream(self, call: Call, model: str) -> bytes:
         """The request's body for a streamed answer, its usage included.
@@ -114,7 +119,7 @@ class OpenAIChatWire:
         Raises:
             RequestRejectedError: The call holds text that no JSON can carry.
         """
-        request = _request(call, model)
+        request = chat_request(call, model)
         request.stream = True
         request.stream_options = _StreamOptions()
         return encoded(request)
@@ -127,7 +132,7 @@ class OpenAIChatWire:
             ServerError: The body is an error object.
             BadResponseError: It is anything but one choice.
         """
-        answer = decoded(_ANSWER, body)
+        answer = decoded(ANSWER, body)
         if len(answer.choices) != 1 or answer.choices[0].index != 0:
             raise_reported(body)
             raise BadResponseError(f"one choice was asked for, {len(answer.choices)} came")
@@ -234,9 +239,10 @@ def wire_messages(messages: Sequence[Message]) -> list[Message | _AssistantMessa
     return sent
 
 
-def _request(call: Call, model: str) -> _Request:
+def chat_request(call: Call, model: str) -> ChatRequest:
+    """A call as a request."""
     s = call.sampling
-    return _Request(
+    return ChatRequest(
         wire_messages(call.messages),
         model,
         s.max_tokens,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from aurora_swarm.errors import AttemptTimeoutError, CallError, ConnectError, RequestRejectedError
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
-from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, Reply
+from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, EndpointLoad, Reply
 
 Answer = Reply | CallError | str
 Script = Callable[[Call, AgentEndpoint], Answer] | Iterable[Answer]
@@ -83,6 +83,12 @@ class ScriptedTransport:
         del timeout_s
         self._check_open(endpoint)
         return self._info
+
+    async def load(self, endpoint: AgentEndpoint, *, timeout_s: float) -> EndpointLoad | None:
+        """A script has no load."""
+        del timeout_s
+        self._check_open(endpoint)
+        return None
 
     async def aclose(self) -> None:
         """Every further use raises `ConnectError`. May be called twice."""

@@ -83,9 +83,25 @@ class EndpointInfo(msgspec.Struct, frozen=True):
         max_context: Context length in tokens of the first model; None where the server does not say.
         engine: ``vllm``, ``llamacpp``, ``sglang`` ..., or empty when unknown.
         latency_s: How long the probe took.
+        slots: Sequences that it runs at a time; None where it does not say.
     """
 
     models: tuple[str, ...] = ()
     max_context: int | None = None
     engine: str = ""
     latency_s: float = 0.0
+    slots: int | None = None
+
+
+class EndpointLoad(msgspec.Struct, frozen=True):
+    """What an engine says of its own load; all its clients together.
+
+    Args:
+        running: Sequences in its batch.
+        waiting: Sequences in its queue.
+        cache_usage: Share of its KV cache in use, 0 to 1; None where it does not say.
+    """
+
+    running: int
+    waiting: int
+    cache_usage: float | None = None

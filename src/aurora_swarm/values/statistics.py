@@ -17,6 +17,8 @@ class EndpointStatistics(msgspec.Struct, frozen=True):
         succeeded: Attempts that gave an answer.
         failed: Attempts that did not.
         error: The latest failure as a sentence, while the endpoint is not well.
+        limit: Calls that it may have at a time at present.
+        latency_s: Smoothed seconds from sending to an answer; None before the first.
     """
 
     endpoint: AgentEndpoint
@@ -25,6 +27,8 @@ class EndpointStatistics(msgspec.Struct, frozen=True):
     succeeded: int
     failed: int
     error: str = ""
+    limit: int = 0
+    latency_s: float | None = None
 
 
 class PoolStatistics(msgspec.Struct, frozen=True):
@@ -37,6 +41,8 @@ class PoolStatistics(msgspec.Struct, frozen=True):
         retries: Requests that were sent because an earlier one failed.
         outstanding: Requests under way.
         waiting: Calls that wait for a slot.
+        hedges: Requests that were sent beside a late one.
+        moves: Requests that an idle endpoint got because a slow one had them.
     """
 
     endpoints: tuple[EndpointStatistics, ...]
@@ -45,3 +51,5 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     retries: int
     outstanding: int
     waiting: int
+    hedges: int = 0
+    moves: int = 0

@@ -15,6 +15,10 @@ from aurora_swarm.values.reply import EndpointInfo, Reply
 Behave = Callable[[int, float], float | CallError]
 
 
+HANGS = 1000.0
+"""Seconds that no probe outlasts: what takes as long as that hangs."""
+
+
 class World:
     """Endpoints that behave as a function of endpoint and time says: seconds to answer, or how to fail."""
 
@@ -41,14 +45,17 @@ class World:
     async def probe(self, endpoint, *, timeout_s):
         index = self._index[endpoint]
         self.probes[index] += 1
-        await self._act(index)
+        await self._act(index, at_once=True)
         return EndpointInfo()
 
-    async def _act(self, index):
+    async def load(self, endpoint, *, timeout_s):
+        return None
+
+    async def _act(self, index, at_once=False):
         result = self._behave(index, asyncio.get_running_loop().time())
         if isinstance(result, CallError):
             raise result
-        await asyncio.sleep(result)
+        await asyncio.sleep(0 if at_once and result < HANGS else result)
 
 
 @pytest.fixture

@@ -1,0 +1,199 @@
+"""Which attempts get a rival on another endpoint. Pure: told what started and ended, and when.
+
+A rival never replaces an attempt: both run, the first answer counts, the other is cancelled. So a request that is
+long for a good reason is only doubled, never lost. Three reasons, each with its own bound:
+
+* **overdue**: older than almost every answer so far took; paid from a budget of 2 % of all calls;
+* **silent**: far older still, while its endpoint answered nobody and the others did; the endpoint is rested;
+* **movable**: nobody waits and an endpoint is idle that would be done well before this one is expected to be.
+
+An attempt has one rival at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from aurora_swarm.values.policy import HedgePolicy
+
+WINDOW = 512
+"""Latest latencies that the quantile is taken from."""
+REFRESH = 64
+"""Answers after which the quantile is taken anew."""
+ENOUGH = 20
+"""Answers without which nothing is called late."""
+SMOOTHING = 0.2
+"""Weight of the latest latency in an endpoint's mean."""
+
+
+class Pace:
+    """How long answers take: over the fleet, and by endpoint.
+
+    Args:
+        size: Number of endpoints.
+        policy: What counts as late.
+    """
+
+    def __init__(self, size: int, policy: HedgePolicy) -> None:
+        self._policy = policy
+        self._latest: list[float] = []
+        self.answers = 0
+        self.overdue_s: float | None = None
+        self.typical_s = 0.0
+        self.means: list[float | None] = [None] * size
+        self.last_answer: list[float] = [-1.0] * size
+
+    def answered(self, index: int, latency_s: float, now: float) -> None:
+        """An endpoint answered after `latency_s`. O(1) on average."""
+        mean = self.means[index]
+        self.means[index] = latency_s if mean is None else mean + SMOOTHING * (latency_s - mean)
+        self.last_answer[index] = now
+        if len(self._latest) < WINDOW:
+            self._latest.append(latency_s)
+        else:
+            self._latest[self.answers % WINDOW] = latency_s
+        self.answers += 1
+        if self.answers >= ENOUGH and (self.answers % REFRESH == 0 or self.overdue_s is None):
+            self._refresh()
+
+    def _refresh(self) -> None:
+        ordered = sorted(self._latest)
+        late = ordered[min(int(self._policy.quantile * len(ordered)), len(ordered) - 1)]
+        self.overdue_s = max(self._policy.factor * late, self._policy.floor_s)
+        self.typical_s = ordered[len(ordered) // 2]
+
+    def left_s(self, index: int, age_s: float) -> float:
+        """Seconds that an attempt on an endpoint may still take; as long again where it is late already."""
+        mean = self.means[index]
+        return age_s if mean is None or age_s > mean else mean - age_s
+
+
+class Flight:
+    """One attempt under way.
+
+    Args:
+        index: The endpoint.
+        began: When it was sent.
+        owner: Whatever the acting side needs to find its way back.
+    """
+
+    __slots__ = ("began", "index", "owner")
+
+    def __init__(self, index: int, began: float, owner: Any) -> None:
+        self.index = index
+        self.began = began
+        self.owner = owner
+
+
+class Flights:
+    """All attempts under way that may still get a rival, oldest first."""
+
+    def __init__(self, pace: Pace, policy: HedgePolicy) -> None:
+        self._pace = pace
+        self._policy = policy
+        self._young: dict[Flight, None] = {}
+        self._late: dict[Flight, None] = {}
+        self._next_survey = 0.0
+        self.calls = 0
+        self.hedges = 0
+        self.moves = 0
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._late)
+
+    def add(self, flight: Flight) -> None:
+        """An attempt was sent."""
+        self._young[flight] = None
+
+    def remove(self, flight: Flight) -> None:
+        """It ended."""
+        if self._young.pop(flight, flight) is flight:
+            self._late.pop(flight, None)
+
+    def next_due(self) -> float | None:
+        """When the next attempt may become overdue or silent; None while nothing can."""
+        overdue_s = self._pace.overdue_s
+        if overdue_s is None:
+            return None
+        ends = [f.began + overdue_s for f in _first(self._young)]
+        ends += [f.began + self._policy.silence * overdue_s for f in _first(self._late)]
+        return min(ends, default=None)
+
+    def overdue(self, now: float) -> list[Flight]:
+        """Attempts that get a rival now, because they are late; each is named once, and paid from the budget."""
+        overdue_s = self._pace.overdue_s
+        named: list[Flight] = []
+        while overdue_s is not None and (flight := next(iter(self._young), None)) and flight.began + overdue_s <= now:
+            del self._young[flight]
+            if self.hedges < self._policy.budget_floor + self._policy.budget_ratio * self.calls:
+                self.hedges += 1
+                named.append(flight)
+            else:
+                self._late[flight] = None
+        return named
+
+    def silent(self, now: float) -> list[Flight]:
+        """Attempts so late that their endpoint must be hung: it answered nobody since, and others did."""
+        limit_s = self._policy.silence * (self._pace.overdue_s or 0.0)
+        named: list[Flight] = []
+        while limit_s and (flight := next(iter(self._late), None)) and flight.began + limit_s <= now:
+            del self._late[flight]
+            if self._pace.last_answer[flight.index] < flight.began:
+                named.append(flight)
+        return named
+
+    def surveyed(self, now: float) -> bool:
+        """Whether it is too early to look again for attempts to move: four times within a typical latency is enough."""
+        if now < self._next_survey:
+            return True
+        self._next_survey = now + self.survey_s
+        return False
+
+    @property
+    def survey_s(self) -> float:
+        """Seconds between two looks for attempts to move."""
+        return max(self._pace.typical_s / 4, self._policy.floor_s / 4)
+
+    def movable(
+        self, now: float, places: Sequence[int], may: Callable[[Flight, int], bool]
+    ) -> list[tuple[Flight, int]]:
+        """Attempts that an idle endpoint would finish well before their own: the slowest to the fastest.
+
+        Costs O(n log n) in the attempts under way; `surveyed` keeps that to O(log n) per call.
+
+        Args:
+            now: Seconds on the caller's clock.
+            places: Idle endpoints, one entry per call that they could take.
+            may: Whether an attempt may go to an endpoint.
+
+        Returns:
+            Pairs of attempt and endpoint; each attempt is named once and never again.
+        """
+        means = self._pace.means
+        fast = sorted((s, i) for i in places if (s := means[i]) is not None)
+        slow = sorted(((self._left_s(f, now), f) for f in (*self._late, *self._young)), key=_by_time_left, reverse=True)
+        pairs: list[tuple[Flight, int]] = []
+        room = int(self._policy.move_ratio * self.calls) + self._policy.budget_floor - self.moves
+        for (left_s, flight), (mean_s, index) in zip(slow, fast, strict=False):
+            if len(pairs) >= room or left_s <= max(self._policy.move_gain * mean_s, self._policy.floor_s):
+                break
+            if may(flight, index):
+                pairs.append((flight, index))
+        for flight, _ in pairs:
+            self.remove(flight)
+        self.moves += len(pairs)
+        return pairs
+
+    def _left_s(self, flight: Flight, now: float) -> float:
+        return self._pace.left_s(flight.index, now - flight.began)
+
+
+def _first(flights: dict[Flight, None]) -> Iterator[Flight]:
+    for flight in flights:
+        yield flight
+        return
+
+
+def _by_time_left(entry: tuple[float, Flight]) -> float:
+    return entry[0]

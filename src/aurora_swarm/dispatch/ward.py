@@ -1,0 +1,223 @@
+"""Sees to the endpoints: acts on what `health` and `windows` decide, with probes, timers and limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from aurora_swarm.dispatch.admission import Admission
+from aurora_swarm.dispatch.health import Condition, Health
+from aurora_swarm.dispatch.routing import UNLIMITED, Router
+from aurora_swarm.dispatch.windows import Windows
+from aurora_swarm.errors import CallError, EndpointError, OverloadedError, WrongModelError
+from aurora_swarm.ports.transport import Transport
+from aurora_swarm.values.endpoint import AgentEndpoint
+
+CLOCK_TICK_S = 1e-3
+"""A timer may fire this much early; what is due by then counts as due."""
+
+UNPROVEN = 3
+"""Calls that an endpoint may have at a time before it has answered one; every answer doubles that, a probe lifts it."""
+
+TOGETHER_S = 0.02
+"""Longest time for which endpoints that answered their first probe wait for others, so that work spreads over all."""
+
+LOAD_EVERY_S = 2.0
+"""Seconds between two looks at an endpoint's own account of its load, while its window is full."""
+
+_FAULTS = (EndpointError, OverloadedError, WrongModelError)
+
+
+class Ward:
+    """The state of every endpoint, and the limit that follows from it.
+
+    An endpoint may have as many calls as its health, its window and its record allow, whichever is least.
+
+    Args:
+        endpoints: The fleet.
+        transport: How an endpoint is probed.
+        router: Told the limits.
+        admission: Told who opens and who closes.
+        health: Decides who rests.
+        windows: Decides how many calls an endpoint should have.
+        probe_timeout_s: Longest probe.
+        changed: Called when an endpoint opens or closes.
+        abandoned: Called when a probe failed, for those who wait for that endpoint alone.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[AgentEndpoint],
+        transport: Transport,
+        router: Router,
+        admission: Admission,
+        *,
+        health: Health,
+        windows: Windows,
+        probe_timeout_s: float,
+        changed: Callable[[], None],
+        abandoned: Callable[[int], None],
+    ) -> None:
+        self._endpoints = endpoints
+        self._transport = transport
+        self._router = router
+        self._admission = admission
+        self.health = health
+        self.windows = windows
+        self._probe_timeout_s = probe_timeout_s
+        self._changed = changed
+        self._abandoned = abandoned
+        self._allowed = [UNPROVEN] * len(endpoints)
+        self._looking = 0
+        self._looked: set[int] = set()
+        self._proven: list[int] = []
+        self._load_due: dict[int, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    # -- what happened -----------------------------------------------------------------------------------------
+
+    def sent(self, index: int) -> None:
+        """A call went to an endpoint; one that is full without having proved itself is looked at meanwhile."""
+        if self._allowed[index] == UNPROVEN and self._router.loads[index] >= UNPROVEN and index not in self._looked:
+            self._looked.add(index)
+            self._looking += 1
+            self._start(self._look(index))
+
+    def answered(self, index: int, work: float, latency_s: float, now: float) -> None:
+        """An endpoint answered one call."""
+        load = self._router.loads[index]
+        changed = self.windows.finished(index, work, latency_s, load, now)
+        if load >= self._router.limits[index] and now >= self._load_due.get(index, 0.0):
+            self._load_due[index] = now + LOAD_EVERY_S
+            self._start(self._ask_load(index))
+        if changed or self._allowed[index] < UNLIMITED or self.health.knows(index):
+            self.well(index, now)
+
+    def well(self, index: int, now: float) -> None:
+        """An endpoint did what it should: whatever was held against it is forgotten."""
+        allowed = 2 * self._allowed[index]
+        self._allowed[index] = allowed if allowed < self.windows.limit(index) else UNLIMITED
+        if self.health.condition(index) is Condition.TRIAL:
+            self.windows.restart(index, now)
+        self.health.succeeded(index)
+        self._apply(index)
+
+    def failed(self, index: int, error: CallError, now: float) -> None:
+        """An attempt failed."""
+        if not isinstance(error, _FAULTS):
+            return
+        if isinstance(error, EndpointError):
+            self.health.failed(index, error, now)
+        elif isinstance(error, OverloadedError):
+            self.health.overloaded(index, error, error.retry_after_s, now)
+        else:
+            self.health.exclude(index, error)
+        self._apply(index)
+
+    def silent(self, index: int, error: CallError, now: float) -> None:
+        """An endpoint lets its calls hang."""
+        self.health.silent(index, error, now)
+        self._apply(index)
+
+    def slots(self, index: int, slots: int) -> None:
+        """An endpoint told how many sequences it runs at a time."""
+        self.windows.fix(index, slots)
+        self._apply(index)
+
+    async def aclose(self) -> None:
+        """Stop probing. May be called twice."""
+        self._closed = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what follows ------------------------------------------------------------------------------------------
+
+    def _apply(self, *indices: int) -> None:
+        """Give endpoints the limits that follow from what is known, all of them before anybody is placed."""
+        limits = self._router.limits
+        changes = [(i, limits[i], limit) for i in indices if limits[i] != (limit := self._limit(i))]
+        for index, _, limit in changes:
+            self._router.set_limit(index, limit)
+        for index, was, limit in changes:
+            if limit > was:
+                self._admission.opened(index)
+            elif not limit:
+                self._admission.unpin(index)
+        if any(not (was and limit) for _, was, limit in changes):
+            self._changed()
+        if changes:
+            self._set_alarm()
+
+    def _limit(self, index: int) -> int:
+        return min(self.health.limit(index), self.windows.limit(index), self._allowed[index])
+
+    def _set_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        due = self.health.next_due()
+        self._alarm = None
+        if due is not None and not self._closed:
+            self._alarm = asyncio.get_running_loop().call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        probes, cooled = self.health.wake(asyncio.get_running_loop().time() + CLOCK_TICK_S)
+        for index in cooled:
+            self._apply(index)
+        for index in probes:
+            self._start(self._probe(index))
+        self._set_alarm()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, index: int) -> None:
+        error: CallError | None = None
+        try:
+            await self._transport.probe(self._endpoints[index], timeout_s=self._probe_timeout_s)
+        except CallError as failure:
+            error = failure
+            self._abandoned(index)
+        self.health.probed(index, error, asyncio.get_running_loop().time())
+        self._apply(index)
+        self._set_alarm()
+
+    async def _look(self, index: int) -> None:
+        """A probe that can only speak for an endpoint: where it fails, calls will tell."""
+        try:
+            await self._transport.probe(self._endpoints[index], timeout_s=self._probe_timeout_s)
+        except CallError:
+            pass
+        else:
+            self._proven.append(index)
+        finally:
+            self._looking -= 1
+        if not self._looking:
+            self._open_proven()
+        elif len(self._proven) == 1:
+            asyncio.get_running_loop().call_later(TOGETHER_S, self._open_proven)
+
+    def _open_proven(self) -> None:
+        proven, self._proven = self._proven, []
+        for index in proven:
+            self._allowed[index] = UNLIMITED
+        self._apply(*proven)
+
+    async def _ask_load(self, index: int) -> None:
+        try:
+            load = await self._transport.load(self._endpoints[index], timeout_s=self._probe_timeout_s)
+        except CallError:
+            return
+        now = asyncio.get_running_loop().time()
+        if load is None:
+            self._load_due[index] = float("inf")
+        elif self.windows.observe(index, load.running, load.waiting, self._router.loads[index], now):
+            self._apply(index)
