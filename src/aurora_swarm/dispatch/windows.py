@@ -24,7 +24,7 @@ START = 64
 """First window where nobody says: what one GPU server batches well; too much for a small one costs no goodput."""
 MOST_AT_START = 256
 """Longest first window, whatever the pool's concurrency."""
-EPOCH_MIN, EPOCH_MAX = 24, 48
+EPOCH_MIN, EPOCH_MAX = 24, 192
 """Finished calls that make a measurement: as many as the window holds, within these bounds."""
 FULL_SHARE = 0.8
 """Share of an epoch's calls that must have found the window full; a half-empty window says nothing."""
@@ -32,20 +32,20 @@ WARM_UP = 8
 """First answers, which do not count: the server's batch fills up."""
 NEARLY = 0.9
 """Share of the window that counts as full."""
-GOOD = 0.97
+GOOD = 0.93
 """Goodput that counts as the best one's."""
-GROWTH = 1.04
+GROWTH = 1.08
 """Goodput that a step up must have brought for another one to be tried."""
 STEEP = 1.25
 """Goodput that a step up must have brought for a longer step to be tried."""
 SHIFT = 1.35
 """Ratio to what is remembered, either way, by which a server has changed."""
-QUEUE = 2.2
+QUEUE = 2.5
 """Latency, in units of the first answers', that speaks of a queue."""
 SLACK = 1.25
 """Window, in units of the sequences that a server really runs."""
 RETRY_EPOCHS = 12
-"""Epochs after which the next longer window is measured again."""
+"""Epochs after which shorter windows are measured again, or the next longer one."""
 
 
 class Windows:
@@ -185,6 +185,8 @@ class _Window:
             return False
         rung = _rung(self.limit)
         self._remember(rung, rate)
+        if self._epochs % RETRY_EPOCHS == 0:
+            self._forget(rung, latency_s)
         chosen = self._next(rung, latency_s, calls / seconds)
         return chosen != rung and self.move_to(chosen, load, now)
 
@@ -195,22 +197,31 @@ class _Window:
             self._seen[rung] = rate
         elif not before / SHIFT < rate < before * SHIFT:
             self._seen = {r: known * rate / before for r, known in self._seen.items()}
+            self._first = [latency_s * before / rate for latency_s in self._first]
         else:
             self._seen[rung] = 0.7 * before + 0.3 * rate
-        if self._epochs % RETRY_EPOCHS == 0:
+
+    def _forget(self, rung: int, latency_s: float) -> None:
+        """Measure anew: the next one below while there is a queue, the next one above while there is none."""
+        if latency_s <= QUEUE * self._unqueued_s():
             self._seen.pop(rung + 1, None)
+        else:
+            self._seen.pop(max((r for r in self._seen if r < rung), default=rung + 1), None)
 
     def _next(self, rung: int, latency_s: float, calls_per_s: float) -> int:
         """The rung to measure or to stay at."""
         seen = self._seen
-        good = sorted(r for r, rate in seen.items() if rate >= GOOD * max(seen.values()))
+        best = max(seen.values())
+        good = sorted(r for r, rate in seen.items() if rate >= GOOD * best)
         low, top = good[0], good[-1]
         climb = self._climb(top, latency_s) if rung == top else 0
         if climb:
             return top + climb
         floor = max((r for r in seen if r < low), default=-1)
         if low - floor > 1:
-            guess = _rung(SLACK * calls_per_s * self._unqueued_s()) if floor < 0 else (low + floor) // 2
+            guess = (
+                _rung(SLACK * calls_per_s * best / seen[rung] * self._unqueued_s()) if floor < 0 else (low + floor) // 2
+            )
             return min(max(guess, floor + 1), low - 1)
         return low + 1 if low + 1 in good else low
 
@@ -218,8 +229,11 @@ class _Window:
         """How many rungs above the best known one to measure; 0 where a longer window promises nothing."""
         ceiling = min((r for r in self._seen if r > top), default=len(LADDER))
         below = max((r for r in self._seen if r < top), default=None)
+        queue = latency_s > QUEUE * self._unqueued_s()
         if below is None:
-            wanted = 2 if latency_s <= QUEUE * self._unqueued_s() else 0
+            wanted = 0 if queue else 1
+        elif queue:
+            wanted = int(self._seen[top] >= STEEP * self._seen[below])
         else:
             growth = self._seen[top] / self._seen[below]
             wanted = (growth >= GROWTH) + (growth >= STEEP)
