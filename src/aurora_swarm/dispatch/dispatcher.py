@@ -61,8 +61,8 @@ class _Errand:
     """One call, or several that travel together, on the way to an outcome."""
 
     __slots__ = (
-        "avoid", "calls", "cancelling", "deadline", "endpoint", "failures", "flying", "pin", "prize", "retries",
-        "rival", "rival_at", "started", "strict", "task", "timeout_s", "view",
+        "avoid", "calls", "cancelling", "deadline", "endpoint", "endpoint_of_prize", "failures", "flying", "pin", "prize",
+        "retries", "rival", "rival_flight", "started", "strict", "task", "timeout_s", "view",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - one caller, on the hot path
@@ -89,7 +89,8 @@ class _Errand:
         self.cancelling = task.cancelling() if task else 0
         self.flying = False
         self.rival: asyncio.Task[None] | None = None
-        self.rival_at: int | None = None
+        self.rival_flight: Flight | None = None
+        self.endpoint_of_prize: AgentEndpoint | None = None
         self.prize: Any = None
 
     @property
@@ -334,7 +335,7 @@ class Dispatcher:
                     await asyncio.sleep(delay_s)
         finally:
             if errand.rival is not None:
-                errand.rival.cancel()
+                self._end_rival(errand, "its call was cancelled")
 
     def _ticket(self, errand: _Errand) -> Ticket:
         pin = errand.pin
@@ -476,6 +477,8 @@ class Dispatcher:
             return True
         else:
             self._note_success(index, errand, began)
+            if errand.rival is not None:
+                self._end_rival(errand, "the first endpoint answered first")
             return True
         finally:
             errand.flying = False
@@ -526,13 +529,16 @@ class Dispatcher:
     def _note_beaten(self, index: int, errand: _Errand, began: float) -> None:
         """A rival was faster. An endpoint that answered nobody meanwhile is on its way to a rest."""
         now = self._now()
-        self._failed[index] += 1
-        error = CallCancelledError("another endpoint answered first", endpoint=self.endpoints[index].url)
-        errand.failures.append(Attempt(self.endpoints[index], error, now - began))
+        self._note_cancelled(index, errand, began, "another endpoint answered first")
         if self._pace.last_answer[index] < began:
             self._ward.failed(index, self._silence(index, now - began), now)
-        if errand.rival_at is not None:
-            errand.endpoint = self.endpoints[errand.rival_at]
+        errand.endpoint = errand.endpoint_of_prize
+
+    def _note_cancelled(self, index: int, errand: _Errand, began: float, reason: str) -> None:
+        self._failed[index] += 1
+        errand.avoid |= {index}
+        error = CallCancelledError(reason, endpoint=self.endpoints[index].url)
+        errand.failures.append(Attempt(self.endpoints[index], error, self._now() - began))
 
     def _silence(self, index: int, age_s: float) -> AttemptTimeoutError:
         return AttemptTimeoutError(
@@ -588,48 +594,75 @@ class Dispatcher:
             self._race(flight, index)
 
     def _race(self, flight: Flight, index: int | None) -> None:
+        """Give an attempt a rival; a rival that is late itself gives way to another one."""
         errand: _Errand = flight.owner
+        if errand.rival is not None and flight is errand.rival_flight:
+            self._end_rival(errand, "a further endpoint was asked instead")
         if errand.rival is None and not self._closed:
             rival = asyncio.get_running_loop().create_task(self._rival(errand, flight.index, index))
             errand.rival = rival
             self._rivals.add(rival)
             rival.add_done_callback(self._rivals.discard)
 
+    def _end_rival(self, errand: _Errand, reason: str) -> None:
+        """Cancel a rival that is of no more use; what it had sent counts as an attempt."""
+        rival, flight = errand.rival, errand.rival_flight
+        errand.rival = errand.rival_flight = None
+        if rival is not None:
+            rival.cancel()
+        if flight is not None:
+            self._note_cancelled(flight.index, errand, flight.began, reason)
+
     async def _rival(self, errand: _Errand, first: int, pin: int | None) -> None:
-        """Ask another endpoint as well; a success ends the first attempt."""
-        ticket = Ticket(errand.view, pin=pin, since=errand.started, avoid=errand.avoid | {first})
-        index = self._admission.request(ticket) if pin is None else self._admission.request_now(ticket)
-        if index is None and pin is None:
-            index = await self._wait(ticket, errand)
-        if index is None:
-            return
-        began = self._now()
-        try:
-            if index == first:
+        """Ask another endpoint as well; a success ends the first attempt, a failure is tried again elsewhere."""
+        errand.avoid |= {first}
+        while True:
+            ticket = Ticket(errand.view, pin=pin, since=errand.started, avoid=errand.avoid)
+            index = self._admission.request(ticket) if pin is None else self._admission.request_now(ticket)
+            if index is None and pin is None:
+                index = await self._wait(ticket, errand)
+            if index is None:
                 return
-            errand.rival_at = index
-            self._ward.sent(index)
+            try:
+                if index in ticket.avoid or await self._fly_as_rival(index, errand):
+                    return
+            finally:
+                self._admission.release(index)
+            if not errand.flying or len(errand.failures) >= self._retry.max_attempts or not self._budget.spend():
+                return
+            pin = None
+
+    async def _fly_as_rival(self, index: int, errand: _Errand) -> bool:
+        began = self._now()
+        flight = errand.rival_flight = Flight(index, began, errand)
+        self._ward.sent(index)
+        self._flights.add(flight)
+        try:
             prize = await self._send(self.endpoints[index], errand, began)
         except CallError as error:
+            errand.rival_flight = None
             self._note_failure(index, errand, error, began)
+            return False
         else:
-            errand.prize = prize
+            errand.prize, errand.endpoint_of_prize = prize, self.endpoints[index]
+            errand.rival_flight = None
             self._note_success(index, errand, began)
             if errand.flying and errand.task is not None:
                 errand.flying = False
                 errand.task.cancel()
+            return True
         finally:
-            self._admission.release(index)
+            self._flights.remove(flight)
 
     async def _outcome_of_race(self, errand: _Errand) -> bool:
         """The first attempt failed; if a rival is under way, its answer counts."""
-        if errand.rival is None:
+        while (rival := errand.rival) is not None:
+            await asyncio.wait([rival])
+            if errand.rival is rival:
+                errand.rival = None
+        if errand.prize is None:
             return False
-        await asyncio.wait([errand.rival])
-        errand.rival = None
-        if errand.prize is None or errand.rival_at is None:
-            return False
-        errand.endpoint = self.endpoints[errand.rival_at]
+        errand.endpoint = errand.endpoint_of_prize
         return True
 
     # -- outages -----------------------------------------------------------------------------------------------
