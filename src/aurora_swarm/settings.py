@@ -15,11 +15,14 @@ class Settings(msgspec.Struct, frozen=True):
 
     Args:
         hostfile: ``AURORA_SWARM_HOSTFILE``: path of the default hostfile.
-        max_tokens: ``AURORA_SWARM_MAX_TOKENS``: tokens to generate per turn at most, where a batch or an
-            `ask` does not say.
-        max_tokens_aggregation: ``AURORA_SWARM_MAX_TOKENS_AGGREGATION``: checked; nothing reads it yet.
-        model_max_context: ``AURORA_SWARM_MODEL_MAX_CONTEXT``: checked; nothing reads it yet.
-        timeout_per_sequence: ``AURORA_SWARM_TIMEOUT_PER_SEQUENCE``: checked; nothing reads it yet.
+        max_tokens: ``AURORA_SWARM_MAX_TOKENS``: tokens to generate per turn at most, where a batch, an `ask` or a
+            `VLLMPool` does not say.
+        max_tokens_aggregation: ``AURORA_SWARM_MAX_TOKENS_AGGREGATION``: tokens to generate at most where many answers
+            become one; twice `max_tokens` where it is not set.
+        model_max_context: ``AURORA_SWARM_MODEL_MAX_CONTEXT``: context of every server in tokens; each server is asked
+            where it is not set.
+        timeout_per_sequence: ``AURORA_SWARM_TIMEOUT_PER_SEQUENCE``: seconds that each prompt adds to the time of a
+            request of several.
         api_key: ``AURORA_SWARM_API_KEY``: bearer token for endpoints.
         model: ``AURORA_SWARM_MODEL``: model name to ask for.
         local_model: ``AURORA_SWARM_LOCAL_MODEL``: GGUF file for ``local://``.

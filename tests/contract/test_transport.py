@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from aurora_swarm.errors import (
     AttemptTimeoutError,
     AuthenticationError,
     BadResponseError,
+    BatchUnsupportedError,
     CallError,
     ConnectError,
     ConnectionLostError,
@@ -53,9 +54,23 @@ KEY = "sk-canary-5f2c9e"
 ACTS = {Act.REPEAT: OK, Act.FAIL: error_status(500), Act.BUSY: error_status(429), Act.HANG: HANG}
 
 
+def batches(edit: Callable[[Any], Any] = lambda value: value) -> Callable[[Request], Answer]:
+    """A server that also knows vLLM's batch of chats; `edit` changes what it answers there."""
+
+    def script(request: Request) -> Answer:
+        if not request.path.endswith("/chat/completions/batch"):
+            return OK
+        value = answers.completions([conversation[-1]["content"] for conversation in request.json()["messages"]])
+        for choice in value["choices"]:
+            choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+        return Answer(answers.encode(edit(value)))
+
+    return script
+
+
 @asynccontextmanager
 async def over_http(kind: str, act: Act) -> AsyncIterator[Stage]:
-    async with FaultyServer(ACTS[act]) as server:
+    async with FaultyServer(batches() if act is Act.REPEAT else ACTS[act]) as server:
         transport = open_transport(kind, api_key=KEY)
 
         def asked() -> int:
@@ -70,6 +85,12 @@ class TestOpenAI(TransportContract):
     @pytest.fixture
     def stage(self) -> MakeStage:
         return lambda act: over_http("openai", act)
+
+
+class TestCompletions(TransportContract):
+    @pytest.fixture
+    def stage(self) -> MakeStage:
+        return lambda act: over_http("completions", act)
 
 
 class TestGenerate(TransportContract):
@@ -148,7 +169,9 @@ async def ask_probe(transport: Any, endpoint: AgentEndpoint) -> object:
 WAYS = {
     "generate": ("generate", ask_whole),
     "chat": ("openai", ask_whole),
-    "completions": ("openai", ask_many),
+    "chats": ("openai", ask_many),
+    "completions": ("completions", ask_whole),
+    "completions of many": ("completions", ask_many),
     "embeddings": ("openai", ask_embeddings),
     "models": ("openai", ask_probe),
 }
@@ -161,6 +184,8 @@ async def test_every_fault_is_the_right_error_on_every_wire(way: str, fault: str
     answer, expected = JSON_FAULTS[fault]
     if way == "models" and answer.status == 404:
         expected = BadResponseError
+    if ask is ask_many and fault == "404 of a path":
+        expected = BatchUnsupportedError
     async with FaultyServer(always(answer)) as server:
         transport = open_transport(kind, api_key=KEY)
         with pytest.raises(CallError) as caught:
@@ -259,7 +284,7 @@ async def test_choices_permuted_dropped_or_doubled_are_never_misattributed() -> 
             dice.choice(choices)["index"] = dice.choice([-1, 99])  # a lie within the range cannot be seen
         return value
 
-    async with FaultyServer(Answer(edit=edit)) as server:
+    async with FaultyServer(batches(edit)) as server:
         transport = open_transport("openai")
         for _ in range(300):
             prompts = [f"prompt {dice.random()}" for _ in range(dice.randrange(2, 14))]
@@ -481,6 +506,35 @@ async def test_calls_that_differ_cannot_share_a_request() -> None:
                 await transport.send_many(server.endpoint, [call_of("x", "m"), other], timeout_s=5)
         await transport.aclose()
     assert server.requests == []
+
+
+async def test_an_endpoint_without_batches_is_asked_for_one_once() -> None:
+    async with FaultyServer() as server:
+        transport = open_transport("openai")
+        for _ in range(2):
+            with pytest.raises(BatchUnsupportedError, match="chat/completions/batch"):
+                await transport.send_many(server.endpoint, [call_of("x", "m")] * 2, timeout_s=5)
+        assert (await transport.send(server.endpoint, call_of("x", "m"), timeout_s=5)).text == "x"
+        await transport.aclose()
+    assert [request.path for request in server.requests] == ["/v1/chat/completions/batch", "/v1/chat/completions"]
+
+
+async def test_a_chat_is_never_sent_without_its_template() -> None:
+    async with FaultyServer() as server:
+        transport = open_transport("openai")
+        with pytest.raises(BatchUnsupportedError):
+            await transport.send_many(server.endpoint, [call_of("x", "m")] * 2, timeout_s=5)
+        await transport.aclose()
+    assert all("prompt" not in request.json() for request in server.requests if request.body)
+
+
+async def test_a_batch_for_another_model_is_not_a_missing_path() -> None:
+    async with FaultyServer(error_status(404, "The model `x` does not exist.")) as server:
+        transport = open_transport("openai")
+        for _ in range(2):
+            with pytest.raises(WrongModelError):
+                await transport.send_many(server.endpoint, [call_of("x", "m")] * 2, timeout_s=5)
+        await transport.aclose()
 
 
 async def test_a_wire_without_batches_says_so() -> None:

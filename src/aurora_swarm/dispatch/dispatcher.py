@@ -61,8 +61,8 @@ class _Errand:
     """One call, or several that travel together, on the way to an outcome."""
 
     __slots__ = (
-        "avoid", "calls", "cancelling", "deadline", "endpoint", "endpoint_of_prize", "failures", "flying", "pin", "prize",
-        "retries", "rival", "rival_flight", "started", "strict", "task", "timeout_s", "view",
+        "avoid", "calls", "cancelling", "deadline", "endpoint", "endpoint_of_prize", "failures", "flying", "pin",
+        "prize", "retries", "rival", "rival_flight", "started", "strict", "task", "timeout_s", "view",
     )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 - one caller, on the hot path
@@ -155,6 +155,7 @@ class Dispatcher:
             probe_timeout_s=self.limits.probe_timeout_s,
             changed=self._watch_outages,
             abandoned=self._abandon,
+            told=self.inform,
         )
         self._hedges = hedge is not None and size > 1
         self._pace = Pace(size, hedge or HedgePolicy())

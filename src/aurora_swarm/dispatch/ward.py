@@ -13,6 +13,7 @@ from aurora_swarm.dispatch.windows import Windows
 from aurora_swarm.errors import CallError, EndpointError, OverloadedError, WrongModelError
 from aurora_swarm.ports.transport import Transport
 from aurora_swarm.values.endpoint import AgentEndpoint
+from aurora_swarm.values.reply import EndpointInfo
 
 CLOCK_TICK_S = 1e-3
 """A timer may fire this much early; what is due by then counts as due."""
@@ -44,6 +45,7 @@ class Ward:
         probe_timeout_s: Longest probe.
         changed: Called when an endpoint opens or closes.
         abandoned: Called when a probe failed, for those who wait for that endpoint alone.
+        told: Called with what a probe learned.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Ward:
         probe_timeout_s: float,
         changed: Callable[[], None],
         abandoned: Callable[[int], None],
+        told: Callable[[int, EndpointInfo], None],
     ) -> None:
         self._endpoints = endpoints
         self._transport = transport
@@ -68,6 +71,7 @@ class Ward:
         self._probe_timeout_s = probe_timeout_s
         self._changed = changed
         self._abandoned = abandoned
+        self._told = told
         self._allowed = [UNPROVEN] * len(endpoints)
         self._looking = 0
         self._looked: set[int] = set()
@@ -193,11 +197,12 @@ class Ward:
     async def _look(self, index: int) -> None:
         """A probe that can only speak for an endpoint: where it fails, calls will tell."""
         try:
-            await self._transport.probe(self._endpoints[index], timeout_s=self._probe_timeout_s)
+            info = await self._transport.probe(self._endpoints[index], timeout_s=self._probe_timeout_s)
         except CallError:
             pass
         else:
             self._proven.append(index)
+            self._told(index, info)
         finally:
             self._looking -= 1
         if not self._looking:

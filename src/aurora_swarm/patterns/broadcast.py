@@ -41,4 +41,4 @@ async def broadcast_and_reduce(pool: Pool, prompt: str, reduce_prompt: str, redu
     if not answers:
         return responses[0]
     numbered = "\n\n".join(f"{number}. {text}" for number, text in enumerate(answers, 1))
-    return await pool.post(reducer_agent_index, template.render({"responses": numbered}))
+    return await pool.post(reducer_agent_index, template.render({"responses": numbered}), pool.max_tokens_aggregation)

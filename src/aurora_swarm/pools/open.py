@@ -13,6 +13,7 @@ import msgspec
 from aurora_swarm.errors import InputError, NoEndpointsError, UsageError
 from aurora_swarm.inputs.hostfile import parse_endpoint, parse_hostfile
 from aurora_swarm.pools.agent_pool import checked_fleet, limits
+from aurora_swarm.pools.model_runtime import ModelRuntime
 from aurora_swarm.pools.pool import Pool
 from aurora_swarm.pools.runtime import Runtime
 from aurora_swarm.pools.survey import first_that_serves
@@ -91,7 +92,8 @@ async def open_pool(
         stack.push_async_callback(transport.aclose)
         seen = await first_that_serves(transport, endpoints, options.model, timeout_s=min(10.0, options.timeout_s))
         served = seen.info.models if seen.info else ()
-        runtime = Runtime(
+        holding = Runtime if wire == "generate" else ModelRuntime
+        runtime = holding(
             endpoints,
             transport,
             limits=limits(concurrency, options.timeout_s, options.deadline_s),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
 from aurora_swarm.dispatch.prefixes import groups, plan
 from aurora_swarm.dispatch.routing import View
 from aurora_swarm.errors import NoEndpointsError, UsageError
+from aurora_swarm.pools import batching
 from aurora_swarm.pools.flow import as_they_finish, in_order
 from aurora_swarm.pools.runtime import Runtime
 from aurora_swarm.values.call import Call
@@ -88,6 +89,11 @@ class Pool:
     def model(self) -> str:
         """The model that prompts are sent to; empty for whatever an endpoint serves."""
         return self._runtime.model
+
+    @property
+    def max_tokens_aggregation(self) -> int | None:
+        """Tokens to generate at most where many answers become one; None leaves it to the server."""
+        return self._runtime.max_tokens_aggregation
 
     @property
     def concurrency(self) -> int:
@@ -183,19 +189,33 @@ class Pool:
         """
         found = groups(prompts)
         if any(found):
+            await self._runtime.survey(self._members)
             pins = plan(found, self._members)
 
             async def one(index: int, prompt: str) -> Response:
                 call = self._runtime.call(prompt, max_tokens, found[index])
-                return self.respond_to(index, await self._runtime.dispatcher.ask(call, self._view, pin=pins[index]))
+                return self.respond_to(index, await self._ask(call, pins[index], strict=False))
+        else:
 
-            return await in_order(prompts, one, width=self.concurrency)
+            async def one(index: int, prompt: str) -> Response:
+                return self.respond_to(index, await self.ask(self._runtime.call(prompt, max_tokens)))
 
-        async def alone(index: int, prompt: str) -> Response:
-            outcome = await self._runtime.dispatcher.ask(self._runtime.call(prompt, max_tokens), self._view)
-            return self.respond_to(index, outcome)
+        return await in_order(prompts, one, width=self.concurrency)
 
-        return await in_order(prompts, alone, width=self.concurrency)
+    async def send_all_batched(self, prompts: Sequence[str], max_tokens: int | None = None) -> list[Response]:
+        """Send prompts in few requests of many, where servers take such requests; else as `send_all` does.
+
+        Each prompt is put to the model as if it were sent alone. Parts that are missing or failed are asked again, and
+        a request that is refused is split until the bad prompt stands alone.
+
+        Args:
+            prompts: May be empty.
+            max_tokens: As for `post`.
+
+        Returns:
+            One response per prompt, in the order of `prompts`.
+        """
+        return await batching.send_all_batched(self, prompts, max_tokens)
 
     async def broadcast_prompt(self, prompt: str, max_tokens: int | None = None) -> list[Response]:
         """Send one prompt to every endpoint; each answers for itself, so no other stands in for one that fails.
@@ -238,7 +258,13 @@ class Pool:
         Returns:
             The outcome; failures are in it, not raised.
         """
-        return await self._runtime.dispatcher.ask(call, self._view)
+        return await self._runtime.dispatcher.ask(call, self._runtime.view_for(call, self._view))
+
+    def _ask(self, call: Call, pin: int | None, *, strict: bool) -> Awaitable[Outcome]:
+        view = self._runtime.view_for(call, self._view)
+        if not strict and pin is not None and pin not in view:
+            pin = None
+        return self._runtime.dispatcher.ask(call, self._view if strict else view, pin=pin, strict=strict)
 
     def _member(self, index: int) -> int:
         if not 0 <= index < self.size:
@@ -251,7 +277,7 @@ class Pool:
         self, index: int, prompt: str, max_tokens: int | None, pin: int | None, *, strict: bool
     ) -> Response:
         call = self._runtime.call(prompt, max_tokens)
-        outcome = await self._runtime.dispatcher.ask(call, self._view, pin=pin, strict=strict)
+        outcome = await self._ask(call, pin, strict=strict)
         return self.respond_to(index, outcome)
 
     def respond_to(self, index: int, outcome: Outcome) -> Response:

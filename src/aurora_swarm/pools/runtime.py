@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from aurora_swarm.dispatch.dispatcher import Dispatcher, Limits
+from aurora_swarm.dispatch.routing import View
 from aurora_swarm.ports.transport import Transport
 from aurora_swarm.values.call import Call, Sampling
 from aurora_swarm.values.endpoint import AgentEndpoint
@@ -45,6 +46,18 @@ class Runtime:
         if max_tokens is not None:
             sampling = Sampling(max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop)
         return Call(messages=(Message("user", prompt),), model=self.model, sampling=sampling, prefix=prefix)
+
+    @property
+    def max_tokens_aggregation(self) -> int | None:
+        """Tokens to generate at most where many answers become one; None for no bound."""
+        return None
+
+    def view_for(self, call: Call, view: View) -> View:  # noqa: ARG002 - runtimes that know contexts look at the call
+        """The part of `view` that can hold the call."""
+        return view
+
+    async def survey(self, members: Sequence[int]) -> None:
+        """Learn of endpoints what their placement needs, where the servers can say; never takes long, never fails."""
 
     async def aclose(self) -> None:
         """Fail whoever waits, close connections, end what was started for this fleet. May be called twice."""

@@ -58,14 +58,6 @@ class Transport(Protocol):
         ...
 
     async def load(self, endpoint: AgentEndpoint, *, timeout_s: float) -> EndpointLoad | None:
-        """What the endpoint says of its own load; None where it does not.
-
-        Raises:
-            CallError: Nobody answers.
-        """
-        ...
-
-    async def load(self, endpoint: AgentEndpoint, *, timeout_s: float) -> EndpointLoad | None:
         """What the engine says of its own load; None where it does not say.
 
         Raises:

@@ -32,12 +32,15 @@ closing would be lost."""
 
 _GARBAGE = ("Parse(", "InvalidData", "InvalidInput")
 _HOSTS_AT_FIRST = 16
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
+"""Between two tries of a request for which this process could open no connection."""
 
 
 class RyHttp:
     """An `aurora_swarm.ports.http.Http`.
 
-    Requests wait for a connection when `max_connections` are busy; that wait counts towards their `timeout_s`.
+    Requests wait for a connection when `max_connections` are busy, or when this process may open no further file
+    (``ulimit -n``); that wait counts towards their `timeout_s`.
     Idle connections are kept for 4 s and never outnumber the busy ones that are allowed: over very many hosts
     fewer are kept per host, at last none. A mapping of headers that is passed again must not have changed.
     `aclose` ends idle connections at once, and those in use with their request.
@@ -58,6 +61,8 @@ class RyHttp:
         self.max_connections, self._max_idle = _fitting(max_connections)
         self._free = self.max_connections
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._starved: deque[asyncio.Future[None]] = deque()
+        self._drop_at = 0.0
         self._urls: set[str] = set()
         self._hosts: set[str] = set()
         self._hosts_planned = max(min(_HOSTS_AT_FIRST, self._max_idle), 1)
@@ -83,7 +88,12 @@ class RyHttp:
         else:
             left_s = await self._acquire(url, timeout_s)
         try:
-            response = await self._sent(method, url, body, headers, left_s)
+            try:
+                response = await self._sent(method, url, body, headers, left_s)
+            except ry.ReqwestError as error:
+                if not _lacks_files(error):
+                    raise
+                response = await self._sent_later(method, url, body, headers, left_s)
             return HttpReply(response.status, bytes(await response.bytes()), _Headers(response.headers))
         except (ry.ReqwestError, ValueError, TypeError) as error:
             raise _translated(error, url, timeout_s) from None
@@ -109,7 +119,7 @@ class RyHttp:
         left_s = await self._acquire(url, timeout_s)
         try:
             try:
-                response = await self._sent(method, url, body, headers, left_s)
+                response = await self._sent_patiently(method, url, body, headers, left_s)
             except (ry.ReqwestError, ValueError, TypeError) as error:
                 raise _translated(error, url, timeout_s) from None
             stream = _Stream(response, url, timeout_s, idle_timeout_s)
@@ -144,6 +154,52 @@ class RyHttp:
             timeout=_duration(left_s),
         )
 
+    async def _sent_patiently(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], left_s: float
+    ) -> ry.Response:
+        try:
+            return await self._sent(method, url, body, headers, left_s)
+        except ry.ReqwestError as error:
+            if not _lacks_files(error):
+                raise
+            return await self._sent_later(method, url, body, headers, left_s)
+
+    async def _sent_later(
+        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], left_s: float
+    ) -> ry.Response:
+        """This process may open no further file: nothing was sent, and the endpoint is not to blame.
+
+        The request keeps its place, so that fewer are under way, and is sent again when another has ended, or after a
+        pause, since the files may not be ours.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, pause_s = loop.time() + left_s, _FIRST_PAUSE_S
+        while True:
+            self._drop_idle(loop.time())
+            await self._until_one_ends(min(pause_s, max(deadline - loop.time(), 0.0)))
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            try:
+                return await self._sent(method, url, body, headers, max(deadline - loop.time(), 0.001))
+            except ry.ReqwestError as error:
+                if not _lacks_files(error) or loop.time() >= deadline:
+                    raise
+
+    async def _until_one_ends(self, pause_s: float) -> None:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._starved.append(ended)
+        try:
+            async with asyncio.timeout(pause_s):
+                await ended
+        except TimeoutError:
+            return
+
+    def _drop_idle(self, now: float) -> None:
+        """Close idle connections, which hold files; at most every so often."""
+        if now >= self._drop_at:
+            self._drop_at = now + _LONGEST_PAUSE_S
+            self._plain = self._connect(tls_certs_only=[])
+            self._secure = None
+
     async def _acquire(self, url: str, timeout_s: float) -> float:
         """Take a connection's place; returns the seconds that are left."""
         if self._free:
@@ -167,6 +223,11 @@ class RyHttp:
 
     def _release(self) -> None:
         """Hand a connection's place to whoever waits longest."""
+        while self._starved:
+            ended = self._starved.popleft()
+            if not ended.done():
+                ended.set_result(None)
+                break
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():
@@ -307,6 +368,11 @@ def _translated(error: Exception, url: str, timeout_s: float) -> CallError:
     if any(mark in text for mark in _GARBAGE):
         return BadResponseError("the answer is not HTTP", endpoint=base)
     return ConnectionLostError("the connection ended before the answer did", endpoint=base)
+
+
+def _lacks_files(error: ry.ReqwestError) -> bool:
+    """Whether this process, or the system, may open no further file (EMFILE, ENFILE)."""
+    return error.is_connect() and "Too many open files" in str(error)
 
 
 def _connect_error(error: ry.ReqwestError, text: str, base: str) -> ConnectError:

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from aurora_swarm.errors import UsageError
 from aurora_swarm.ports.http import Http
 from aurora_swarm.ports.transport import Transport
+from aurora_swarm.transports.chat_batch import ChatBatchWire
+from aurora_swarm.transports.completions import CompletionsBatchWire, CompletionsWire
 from aurora_swarm.transports.generate import GenerateWire
 from aurora_swarm.transports.http_transport import HttpTransport
 from aurora_swarm.transports.openai_chat import OpenAIChatWire
+from aurora_swarm.transports.wire import BatchWire, Wire
 
 OPENAI_KINDS = ("openai", "vllm", "sglang", "llamacpp", "http", "https")
-KINDS = ("generate", *OPENAI_KINDS)
-"""What `open_transport` knows."""
+KINDS = ("generate", "completions", *OPENAI_KINDS)
+"""What `open_transport` knows: ``completions`` is for models without a chat template, the rest as they are named."""
 
 
 def open_transport(
@@ -46,5 +49,14 @@ def open_transport(
         from aurora_swarm.transports.http_ry import RyHttp  # noqa: PLC0415 - loads the HTTP library only now
 
         http = RyHttp(connect_timeout_s=connect_timeout_s, max_connections=max_connections)
-    wire = GenerateWire() if kind == "generate" else OpenAIChatWire()
-    return HttpTransport(http, wire, api_key=api_key, headers=headers, idle_timeout_s=idle_timeout_s)
+    wire, batch = _wires(kind)
+    return HttpTransport(http, wire, batch=batch, api_key=api_key, headers=headers, idle_timeout_s=idle_timeout_s)
+
+
+def _wires(kind: str) -> tuple[Wire, BatchWire | None]:
+    """How one call is written, and many."""
+    if kind == "generate":
+        return GenerateWire(), None
+    if kind == "completions":
+        return CompletionsWire(), CompletionsBatchWire()
+    return OpenAIChatWire(), ChatBatchWire()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+
+import msgspec
 
 from aurora_swarm.errors import AbortedError, BadResponseError, CallError, RequestRejectedError
 from aurora_swarm.transports.wire import raise_if_aborted
@@ -12,7 +13,7 @@ from aurora_swarm.values.call import Call
 from aurora_swarm.values.reply import Reply, Usage
 
 
-class Part(NamedTuple):
+class Part(msgspec.Struct, frozen=True):
     """One choice of an answer.
 
     Args:

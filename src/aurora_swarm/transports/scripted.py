@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-from aurora_swarm.errors import AttemptTimeoutError, CallError, ConnectError, RequestRejectedError
+from aurora_swarm.errors import (
+    AttemptTimeoutError,
+    BatchUnsupportedError,
+    CallError,
+    ConnectError,
+    RequestRejectedError,
+)
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, EndpointLoad, Reply
@@ -24,6 +30,8 @@ class ScriptedTransport:
             that virtual time works.
         info: What a probe learns.
         vector: Turns a text into a vector.
+        batches: Whether many calls go in one request; else such a request is refused, as by most servers.
+        load: What the engine says of its load.
 
     Attributes:
         calls: Every endpoint and call, in the order of asking.
@@ -36,11 +44,15 @@ class ScriptedTransport:
         delay_s: float | Callable[[Call, AgentEndpoint], float] = 0.0,
         info: EndpointInfo | None = None,
         vector: Callable[[str], tuple[float, ...]] = lambda text: (float(len(text)),),
+        batches: bool = True,
+        load: EndpointLoad | None = None,
     ) -> None:
         self._script = script if callable(script) else _in_order(script)
         self._delay_s = delay_s if callable(delay_s) else lambda _call, _endpoint: delay_s
         self._info = info or EndpointInfo(models=("scripted",))
         self._vector = vector
+        self._batches = batches
+        self._load = load
         self._closed = False
         self.calls: list[tuple[AgentEndpoint, Call]] = []
 
@@ -70,6 +82,9 @@ class ScriptedTransport:
         self, endpoint: AgentEndpoint, calls: Sequence[Call], *, timeout_s: float
     ) -> list[Reply | CallError]:
         """Several calls, answered in their order; an error of the script is that part's."""
+        self._check_open(endpoint)
+        if calls and not self._batches:
+            raise BatchUnsupportedError("the script takes no batch", endpoint=endpoint.url)
         return list(await asyncio.gather(*(self._part(endpoint, call, timeout_s) for call in calls)))
 
     async def embed(self, endpoint: AgentEndpoint, texts: Sequence[str], *, model: str, timeout_s: float) -> Embeddings:
@@ -85,10 +100,10 @@ class ScriptedTransport:
         return self._info
 
     async def load(self, endpoint: AgentEndpoint, *, timeout_s: float) -> EndpointLoad | None:
-        """A script has no load."""
+        """What the script's author says of the load."""
         del timeout_s
         self._check_open(endpoint)
-        return None
+        return self._load
 
     async def aclose(self) -> None:
         """Every further use raises `ConnectError`. May be called twice."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
-from aurora_swarm.errors import AbortedError, BadResponseError, RequestRejectedError, ServerError
+from aurora_swarm.errors import AbortedError, BadResponseError, CallError, RequestRejectedError, ServerError
 from aurora_swarm.transports.status import reported
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.reply import Reply, Usage
@@ -81,6 +82,32 @@ class StreamWire(Wire, Protocol):
 
     def decoder(self) -> StreamDecoder:
         """A fresh decoder for one answer."""
+        ...
+
+
+class BatchWire(Protocol):
+    """How one server is asked for the answers to many calls at once.
+
+    Attributes:
+        path: Where, below the endpoint's URL.
+    """
+
+    path: str
+
+    def encode(self, calls: Sequence[Call], model: str) -> bytes:
+        """The request's body.
+
+        Raises:
+            RequestRejectedError: The calls cannot share a request, or hold text that no JSON can carry.
+        """
+        ...
+
+    def decode(self, body: bytes, calls: Sequence[Call]) -> list[Reply | CallError]:
+        """One entry per call, in their order; a missing or aborted choice is an error in its place.
+
+        Raises:
+            EndpointError: The body as a whole is no answer.
+        """
         ...
 
 

@@ -80,7 +80,8 @@ class EndpointInfo(msgspec.Struct, frozen=True):
 
     Args:
         models: Names that it serves; empty where the wire has no way to ask.
-        max_context: Context length in tokens of the first model; None where the server does not say.
+        max_context: Tokens that prompt and answer of one sequence may have together, for the first model; None where
+            the server does not say.
         engine: ``vllm``, ``llamacpp``, ``sglang`` ..., or empty when unknown.
         latency_s: How long the probe took.
         slots: Sequences that it runs at a time; None where it does not say.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aurora_swarm.transports.metrics import load_of
+from aurora_swarm.transports.metrics import MetricsWire
 from aurora_swarm.values.reply import EndpointLoad
 
 VLLM = """# HELP vllm:num_requests_running Number of requests in model execution batches.
@@ -29,4 +29,4 @@ vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.5
     ],
 )
 def test_running_and_waiting_are_found(page, load):
-    assert load_of(page) == load
+    assert MetricsWire().decode(page.encode()) == load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -14,18 +15,20 @@ from hypothesis import strategies as st
 from aurora_swarm.errors import (
     AbortedError,
     BadResponseError,
-    CallError,
     EndpointError,
+    RequestRejectedError,
     ServerError,
     TruncatedError,
 )
 from aurora_swarm.testing import answers
-from aurora_swarm.transports.completions import CompletionsWire
+from aurora_swarm.transports.chat_batch import ChatBatchWire
+from aurora_swarm.transports.completions import CompletionsBatchWire, CompletionsWire
 from aurora_swarm.transports.embeddings import EmbeddingsWire
 from aurora_swarm.transports.generate import GenerateWire
 from aurora_swarm.transports.models import ModelsWire
 from aurora_swarm.transports.openai_chat import OpenAIChatWire
 from aurora_swarm.transports.prompt import as_prompt
+from aurora_swarm.transports.wire import BatchWire
 from aurora_swarm.values.call import Call, Sampling
 from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.reply import Reply, Usage
@@ -156,7 +159,9 @@ def test_junk_is_an_endpoints_error_on_every_wire(body: bytes) -> None:
         OpenAIChatWire().decode,
         GenerateWire().decode,
         ModelsWire().decode,
-        lambda b: CompletionsWire().decode(b, 2),
+        CompletionsWire().decode,
+        lambda b: CompletionsBatchWire().decode(b, calls_of(2)),
+        lambda b: ChatBatchWire().decode(b, calls_of(2)),
         lambda b: EmbeddingsWire().decode(b, 2),
         lambda b: OpenAIChatWire().decoder().feed(b"data: " + b + b"\n\n"),
     ):
@@ -219,41 +224,120 @@ def test_a_streamed_choice_that_was_not_asked_for_is_a_bad_response() -> None:
 # -- completions and embeddings -------------------------------------------------------------------------------------
 
 
+BATCHES: dict[str, BatchWire] = {"chats": ChatBatchWire(), "completions": CompletionsBatchWire()}
+
+
+def calls_of(count: int) -> list[Call]:
+    return [Call((Message("user", f"prompt {i}"),)) for i in range(count)]
+
+
+def batch_answer(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """As the server writes it that is asked by the wire of this name."""
+    value = answers.completions(texts)
+    if name == "chats":
+        for choice in value["choices"]:
+            choice["message"] = {"role": "assistant", "content": choice.pop("text")}
+    return value
+
+
 def test_completions_send_a_list_of_prompts() -> None:
     calls = [Call((Message("user", text),), sampling=SAMPLING) for text in ("a", "b")]
-    assert sent(CompletionsWire().encode(calls, "m")) == {"prompt": ["a", "b"], "model": "m", **SENT_SAMPLING}
+    assert sent(CompletionsBatchWire().encode(calls, "m")) == {"prompt": ["a", "b"], "model": "m", **SENT_SAMPLING}
 
 
-def test_an_aborted_part_fails_alone() -> None:
-    value = answers.completions(["a", "b"])
+def test_chats_are_sent_as_a_list_of_conversations() -> None:
+    calls = [Call((Message("system", "be short"), Message("user", text)), sampling=SAMPLING) for text in ("a", "b")]
+    assert sent(ChatBatchWire().encode(calls, "m")) == {
+        "messages": [
+            [{"role": "system", "content": "be short"}, {"role": "user", "content": text}] for text in ("a", "b")
+        ],
+        "model": "m",
+        **SENT_SAMPLING,
+    }
+
+
+def test_a_batch_of_chats_that_vllm_wrote_is_read() -> None:
+    body = (
+        b'{"id":"chatcmpl-88","object":"chat.completion","created":1795466872,"model":"smollm2-135m","choices":[{"index":0,'
+        b'"message":{"role":"assistant","content":"Mmmm, ready","refusal":null,"annotations":null,"audio":null,'
+        b'"function_call":null,"reasoning":null},"logprobs":null,"finish_reason":"length","stop_reason":null,'
+        b'"token_ids":null,"routed_experts":null},{"index":1,"message":{"role":"assistant","content":"This future",'
+        b'"refusal":null,"reasoning":null},"logprobs":null,"finish_reason":"stop","stop_reason":null}],'
+        b'"service_tier":null,"usage":{"prompt_tokens":65,"total_tokens":75,"completion_tokens":10,'
+        b'"prompt_tokens_details":null},"kv_transfer_params":null,"metrics":null}'
+    )
+    first, second = ChatBatchWire().decode(body, calls_of(2))
+    assert isinstance(first, Reply)
+    assert isinstance(second, Reply)
+    assert (first.text, first.finish_reason, second.text, second.finish_reason) == (
+        "Mmmm, ready",
+        "length",
+        "This future",
+        "stop",
+    )
+    assert first.usage + second.usage == Usage(65, 10)
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_calls_that_differ_are_refused_before_they_are_sent(name: str) -> None:
+    with pytest.raises(RequestRejectedError, match="equal"):
+        BATCHES[name].encode([Call((USER,)), Call((USER,), sampling=SAMPLING)], "m")
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_an_aborted_part_fails_alone(name: str) -> None:
+    value = batch_answer(name, ["a", "b"])
     value["choices"][0]["finish_reason"] = "abort"
-    first, second = CompletionsWire().decode(answers.encode(value), 2)
+    first, second = BATCHES[name].decode(answers.encode(value), calls_of(2))
     assert isinstance(first, AbortedError)
     assert isinstance(second, Reply)
 
 
+def test_a_bare_prompt_is_a_list_of_one() -> None:
+    wire = CompletionsWire()
+    assert sent(wire.encode(Call((USER,)), "m")) == {"prompt": ["hi"], "model": "m"}
+    assert wire.decode(answers.encode(answers.completions(["yes"]))).text == "yes"
+    value = answers.completions(["no"])
+    value["choices"][0]["finish_reason"] = "abort"
+    with pytest.raises(AbortedError):
+        wire.decode(answers.encode(value))
+    with pytest.raises(BadResponseError):
+        wire.decode(answers.encode(answers.completions(["one", "two"])))
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_shared_tokens_add_up_to_what_the_server_counted(count: int) -> None:
-    value = answers.completions(["x"] * count)
+@pytest.mark.parametrize("name", BATCHES)
+def test_shared_tokens_add_up_to_what_the_server_counted(name: str, count: int) -> None:
+    value = batch_answer(name, ["x" * i for i in range(count)])
     value["usage"] = {"prompt_tokens": 10, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 3}}
-    parts = CompletionsWire().decode(answers.encode(value), count)
+    parts = BATCHES[name].decode(answers.encode(value), calls_of(count))
     assert sum((part.usage for part in parts if isinstance(part, Reply)), Usage()) == Usage(10, 5, 3)
 
 
-def test_five_thousand_disordered_answers_are_never_misattributed() -> None:
+def test_shared_tokens_follow_the_length_of_prompt_and_answer() -> None:
+    calls = [Call((Message("user", "x" * length),)) for length in (9, 29)]
+    value = batch_answer("chats", ["y" * 19, "y" * 19])
+    value["usage"] = {"prompt_tokens": 40, "completion_tokens": 20}
+    parts = ChatBatchWire().decode(answers.encode(value), calls)
+    assert [part.usage for part in parts if isinstance(part, Reply)] == [Usage(10, 10), Usage(30, 10)]
+
+
+def test_llamacpp_counts_the_first_prompt_only_so_of_several_nothing_is_known() -> None:
+    value = {**answers.completions(["a", "b"]), "timings": {"cache_n": 0}}
+    parts = CompletionsBatchWire().decode(answers.encode(value), calls_of(2))
+    assert [part.usage for part in parts if isinstance(part, Reply)] == [Usage(), Usage()]
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_of_a_hundred_thousand_disordered_answers_none_is_misattributed(name: str) -> None:
     dice, seen = random.Random(10), {"right": 0, "missing": 0, "refused": 0}
-    for _ in range(5_000):
-        count = dice.randrange(1, 12)
-        value = answers.completions([f"answer {i}" for i in range(count)])
-        choices = value["choices"]
-        dice.shuffle(choices)
-        del choices[: dice.choice([0, 0, 1, 2])]
-        if choices and dice.random() < 0.1:
-            choices.insert(dice.randrange(len(choices)), {**dice.choice(choices), "text": "a doubled one"})
-        if choices and dice.random() < 0.1:
-            dice.choice(choices)["index"] = dice.choice([-1, count, 10**9])
+    wire = BATCHES[name]
+    calls = {count: calls_of(count) for count in range(1, 9)}
+    whole = {count: batch_answer(name, [f"answer {i}" for i in range(count)]) for count in calls}
+    for _ in range(50_000):
+        count = dice.randrange(1, 9)
         try:
-            parts: list[Reply | CallError] = CompletionsWire().decode(answers.encode(value), count)
+            parts = wire.decode(answers.encode(disordered(whole[count], count, dice)), calls[count])
         except BadResponseError:
             seen["refused"] += 1
             continue
@@ -261,7 +345,21 @@ def test_five_thousand_disordered_answers_are_never_misattributed() -> None:
         for index, part in enumerate(parts):
             assert isinstance(part, BadResponseError) or part.text == f"answer {index}"
             seen["missing" if isinstance(part, BadResponseError) else "right"] += 1
-    assert min(seen.values()) > 200
+    assert min(seen.values()) > 2_000
+
+
+def disordered(value: dict[str, Any], count: int, dice: random.Random) -> dict[str, Any]:
+    """The answer with its choices permuted, some dropped, one doubled, one with an index that nobody sent."""
+    choices = list(value["choices"])
+    dice.shuffle(choices)
+    del choices[: dice.choice((0, 0, 1, 2))]
+    if choices and dice.random() < 0.1:
+        lie = {"text": "a doubled one", "message": {"content": "a doubled one"}}
+        choices.insert(dice.randrange(len(choices)), {**dice.choice(choices), **lie})
+    if choices and dice.random() < 0.1:
+        place = dice.randrange(len(choices))
+        choices[place] = {**choices[place], "index": dice.choice([-1, count, 10**9])}
+    return {**value, "choices": choices}
 
 
 @given(st.permutations(range(6)))
