@@ -105,18 +105,17 @@ class Admission:
             The endpoint, whose slot is now taken; or None when the ticket waits: its `notify` is called when
             `granted` is set.
         """
-        if self.free > 0 and not self._ready:
-            index = self._place(ticket)
-            if index is not None:
-                return index
+        index = self.take(ticket)
+        if index is not None:
+            return index
         self.waiting += 1
         self._push(self._queue(ticket.view, ticket.pin), ticket)
         self.serve()
         return ticket.granted
 
-    def request_now(self, ticket: Ticket) -> int | None:
-        """A slot if there is one this moment; nothing waits."""
-        return self._place(ticket) if self.free > 0 else None
+    def take(self, ticket: Ticket) -> int | None:
+        """A slot if there is one this moment and nobody stands before the ticket; nothing waits."""
+        return self._place(ticket) if self.free > 0 and not self._ready else None
 
     def release(self, index: int, weight: int = 1) -> None:
         """A slot is free again: the best waiter gets it."""

@@ -13,7 +13,7 @@ An attempt has one rival at most.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Protocol
 
 from aurora_swarm.values.policy import HedgePolicy
 
@@ -69,21 +69,16 @@ class Pace:
         return age_s if mean is None or age_s > mean else mean - age_s
 
 
-class Flight:
-    """One attempt under way.
+class Flight(Protocol):
+    """One attempt under way; hashable by identity.
 
-    Args:
+    Attributes:
         index: The endpoint.
         began: When it was sent.
-        owner: Whatever the acting side needs to find its way back.
     """
 
-    __slots__ = ("began", "index", "owner")
-
-    def __init__(self, index: int, began: float, owner: Any) -> None:
-        self.index = index
-        self.began = began
-        self.owner = owner
+    index: int
+    began: float
 
 
 class Flights:

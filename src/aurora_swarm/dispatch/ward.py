@@ -9,14 +9,12 @@ from typing import Any
 from aurora_swarm.dispatch.admission import Admission
 from aurora_swarm.dispatch.health import Condition, Health
 from aurora_swarm.dispatch.routing import UNLIMITED, Router
+from aurora_swarm.dispatch.waiting import CLOCK_TICK_S, WaitingRoom
 from aurora_swarm.dispatch.windows import Windows
 from aurora_swarm.errors import CallError, EndpointError, OverloadedError, WrongModelError
 from aurora_swarm.ports.transport import Transport
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.reply import EndpointInfo
-
-CLOCK_TICK_S = 1e-3
-"""A timer may fire this much early; what is due by then counts as due."""
 
 UNPROVEN = 3
 """Calls that an endpoint may have at a time before it has answered one; every answer doubles that, a probe lifts it."""
@@ -43,9 +41,11 @@ class Ward:
         health: Decides who rests.
         windows: Decides how many calls an endpoint should have.
         probe_timeout_s: Longest probe.
-        changed: Called when an endpoint opens or closes.
-        abandoned: Called when a probe failed, for those who wait for that endpoint alone.
+        waiting: Told who opens and closes, and when a probe failed.
         told: Called with what a probe learned.
+
+    Attributes:
+        unseen: Endpoints that have not had enough calls yet to be looked at; `sent` is of interest for them only.
     """
 
     def __init__(
@@ -58,8 +58,7 @@ class Ward:
         health: Health,
         windows: Windows,
         probe_timeout_s: float,
-        changed: Callable[[], None],
-        abandoned: Callable[[int], None],
+        waiting: WaitingRoom,
         told: Callable[[int, EndpointInfo], None],
     ) -> None:
         self._endpoints = endpoints
@@ -69,12 +68,11 @@ class Ward:
         self.health = health
         self.windows = windows
         self._probe_timeout_s = probe_timeout_s
-        self._changed = changed
-        self._abandoned = abandoned
+        self._waiting = waiting
         self._told = told
         self._allowed = [UNPROVEN] * len(endpoints)
         self._looking = 0
-        self._looked: set[int] = set()
+        self.unseen = set(range(len(endpoints)))
         self._proven: list[int] = []
         self._load_due: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,8 +83,10 @@ class Ward:
 
     def sent(self, index: int) -> None:
         """A call went to an endpoint; one that is full without having proved itself is looked at meanwhile."""
-        if self._allowed[index] == UNPROVEN and self._router.loads[index] >= UNPROVEN and index not in self._looked:
-            self._looked.add(index)
+        if self._router.loads[index] < UNPROVEN:
+            return
+        self.unseen.discard(index)
+        if self._allowed[index] == UNPROVEN:
             self._looking += 1
             self._start(self._look(index))
 
@@ -155,7 +155,7 @@ class Ward:
             elif not limit:
                 self._admission.unpin(index)
         if any(not (was and limit) for _, was, limit in changes):
-            self._changed()
+            self._waiting.watch()
         if changes:
             self._set_alarm()
 
@@ -189,7 +189,7 @@ class Ward:
             await self._transport.probe(self._endpoints[index], timeout_s=self._probe_timeout_s)
         except CallError as failure:
             error = failure
-            self._abandoned(index)
+            self._waiting.abandon(index)
         self.health.probed(index, error, asyncio.get_running_loop().time())
         self._apply(index)
         self._set_alarm()

@@ -1,7 +1,13 @@
 """Rivals go to attempts that are late, hung or better off elsewhere, within their budgets."""
 
-from aurora_swarm.dispatch.hedging import ENOUGH, Flight, Flights, Pace
+from aurora_swarm.dispatch.hedging import ENOUGH, Flights, Pace
 from aurora_swarm.values.policy import HedgePolicy
+
+
+class Flight:
+    def __init__(self, index, began):
+        self.index, self.began = index, began
+
 
 POLICY = HedgePolicy(budget_floor=0, floor_s=0.0)
 
@@ -31,7 +37,7 @@ def test_the_slowest_hundredth_does_not_move_the_threshold():
 
 
 def test_an_overdue_attempt_is_named_once():
-    flights = table(pace_of([1.0] * 64), flights=[Flight(0, 10.0, None)])
+    flights = table(pace_of([1.0] * 64), flights=[Flight(0, 10.0)])
     assert flights.next_due() == 11.5
     assert flights.overdue(11.4) == []
     assert [f.index for f in flights.overdue(11.5)] == [0]
@@ -40,7 +46,7 @@ def test_an_overdue_attempt_is_named_once():
 
 
 def test_the_budget_is_a_share_of_all_calls():
-    flights = table(pace_of([1.0] * 64), calls=100, flights=[Flight(0, 0.0, None) for _ in range(10)])
+    flights = table(pace_of([1.0] * 64), calls=100, flights=[Flight(0, 0.0) for _ in range(10)])
     assert len(flights.overdue(50.0)) == 2
     assert flights.hedges == 2
 
@@ -52,7 +58,7 @@ def test_the_floor_is_never_undercut():
 
 def test_silence_is_seen_where_an_endpoint_answered_nobody_since():
     pace = pace_of([1.0] * 64)
-    hung, busy = Flight(0, 70.0, None), Flight(1, 70.0, None)
+    hung, busy = Flight(0, 70.0), Flight(1, 70.0)
     flights = table(pace, calls=0, flights=[hung, busy])
     assert flights.overdue(72.0) == []
     pace.answered(1, 1.0, 75.0)
@@ -61,9 +67,7 @@ def test_silence_is_seen_where_an_endpoint_answered_nobody_since():
 
 
 def test_an_ended_attempt_is_forgotten_at_every_stage():
-    flights = table(
-        pace_of([1.0] * 64), calls=0, flights=[first := Flight(0, 0.0, None), second := Flight(0, 0.0, None)]
-    )
+    flights = table(pace_of([1.0] * 64), calls=0, flights=[first := Flight(0, 0.0), second := Flight(0, 0.0)])
     flights.remove(first)
     flights.overdue(2.0)
     flights.remove(second)
@@ -76,7 +80,7 @@ def test_the_slowest_attempts_move_to_the_fastest_idle_endpoints():
     for _ in range(32):
         for index, latency_s in enumerate((1.0, 2.0, 10.0, 10.0)):
             pace.answered(index, latency_s, 0.0)
-    slow, slower, quick = Flight(2, 8.0, "a"), Flight(3, 9.0, "b"), Flight(0, 9.5, "c")
+    slow, slower, quick = Flight(2, 8.0), Flight(3, 9.0), Flight(0, 9.5)
     flights = table(pace, flights=[slow, slower, quick])
     pairs = flights.movable(10.0, [1, 0], lambda flight, index: True)
     assert pairs == [(slower, 0), (slow, 1)]
@@ -88,9 +92,9 @@ def test_no_move_without_a_clear_gain_or_beyond_the_share():
     for _ in range(32):
         pace.answered(0, 1.0, 0.0)
         pace.answered(1, 1.4, 0.0)
-    assert table(pace, flights=[Flight(1, 0.0, None)]).movable(0.1, [0], lambda f, i: True) == []
+    assert table(pace, flights=[Flight(1, 0.0)]).movable(0.1, [0], lambda f, i: True) == []
     pace.answered(1, 500.0, 0.0)
-    assert table(pace, calls=0, flights=[Flight(1, 0.0, None)]).movable(0.1, [0], lambda f, i: True) == []
+    assert table(pace, calls=0, flights=[Flight(1, 0.0)]).movable(0.1, [0], lambda f, i: True) == []
 
 
 def test_looking_for_moves_is_rationed():
