@@ -17,7 +17,8 @@ from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.reply import EndpointInfo
 
 UNPROVEN = 3
-"""Calls that an endpoint may have at a time before it has answered one; every answer doubles that, a probe lifts it."""
+"""Calls that an endpoint may have at a time before it has answered one; every failure takes one
+away, every answer doubles that, a probe lifts it."""
 
 TOGETHER_S = 0.02
 """Longest time for which endpoints that answered their first probe wait for others, so that work spreads over all."""
@@ -86,7 +87,7 @@ class Ward:
         if self._router.loads[index] < UNPROVEN:
             return
         self.unseen.discard(index)
-        if self._allowed[index] == UNPROVEN:
+        if self._allowed[index] <= UNPROVEN:
             self._looking += 1
             self._start(self._look(index))
 
@@ -113,6 +114,8 @@ class Ward:
         """An attempt failed."""
         if not isinstance(error, _FAULTS):
             return
+        if self._allowed[index] <= UNPROVEN:
+            self._allowed[index] = max(self._allowed[index] - 1, 1)
         if isinstance(error, EndpointError):
             self.health.failed(index, error, now)
         elif isinstance(error, OverloadedError):
