@@ -77,9 +77,9 @@ async def test_idle_connections_stay_within_the_limit_over_many_hosts() -> None:
         await server.stop()
 
 
-async def test_too_many_open_files_is_a_connect_error_that_says_what_to_do() -> None:
+async def test_too_many_open_files_for_the_whole_time_is_a_connect_error_that_says_what_to_do() -> None:
     async with FaultyServer(always(OK)) as server:
-        http = RyHttp()
+        http, fresh = RyHttp(), RyHttp()  # the second one has no idle connection whose file it could use
         await get(http, server.url)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
@@ -92,14 +92,15 @@ async def test_too_many_open_files_is_a_connect_error_that_says_what_to_do() -> 
                 except OSError:
                     break
             with pytest.raises(ConnectError, match="too many open files") as caught:
-                await get(http, "http://127.0.0.1:9/")
+                await fresh.request("GET", "http://127.0.0.1:9/", body=None, headers={}, timeout_s=0.3)
         finally:
             for number in held:
                 os.close(number)
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert "ulimit -n" in caught.value.remedy
-        assert (await get(http, server.url)).status == 404  # it goes on when files are free again
+        assert (await get(fresh, server.url)).status == 404  # it goes on when files are free again
         await http.aclose()
+        await fresh.aclose()
 
 
 @pytest.mark.parametrize("wrong", [{"connect_timeout_s": 0}, {"max_connections": 0}])

@@ -28,6 +28,9 @@ from aurora_swarm.errors import (
     UsageError,
     WrongModelError,
 )
+from aurora_swarm.pools.budgeted import BudgetedTransport
+from aurora_swarm.pools.budgets import ContextBudget
+from aurora_swarm.pools.facts import Facts
 from aurora_swarm.testing import answers
 from aurora_swarm.testing.faulty_server import (
     CLOSE,
@@ -91,6 +94,19 @@ class TestCompletions(TransportContract):
     @pytest.fixture
     def stage(self) -> MakeStage:
         return lambda act: over_http("completions", act)
+
+
+class TestBudgeted(TransportContract):
+    @pytest.fixture
+    def stage(self) -> MakeStage:
+        @asynccontextmanager
+        async def budgeted(act: Act) -> AsyncIterator[Stage]:
+            async with over_http("openai", act) as it:
+                facts = Facts(it.transport)
+                transport = BudgetedTransport(it.transport, ContextBudget(), facts, max_context=10**6)
+                yield it._replace(transport=transport)
+
+        return budgeted
 
 
 class TestGenerate(TransportContract):

@@ -19,6 +19,7 @@ from aurora_swarm.cli.interrupts import termination_interrupts
 from aurora_swarm.cli.local import local
 from aurora_swarm.cli.map import map_inputs
 from aurora_swarm.cli.run import run
+from aurora_swarm.cli.sim import sim
 from aurora_swarm.cli.voice import say
 from aurora_swarm.cli.wait import wait
 from aurora_swarm.errors import AuroraSwarmError, UsageError
@@ -105,6 +106,19 @@ _add(
     "Serve the embedded model: OpenAI-compatible servers on this machine, until Ctrl-C.",
     "aurora-swarm local --servers 2 --hostfile-out agents.hostfile",
     "aurora-swarm local --port 8000 --local-model my-model.gguf",
+)
+_add(
+    "sim",
+    sim,
+    "Simulate a fleet: thousands of model servers on this machine, with faults as you like, until Ctrl-C.\n\n"
+    "Nothing is generated: a server takes its time, then repeats the end of the prompt. So a run on 4,000 endpoints "
+    "can be planned on a laptop: how long it takes, how many requests it needs at a time, what failing servers do to "
+    "it. "
+    "Start the fleet, then point your own command at its hostfile.",
+    "aurora-swarm sim --endpoints 1000 --latency 0.5",
+    "aurora-swarm sim --endpoints 4000 --latency 0.3 --per-token 0.02 --tokens 200 --capacity 8 --spread 4 "
+    "--stragglers 0.05 --dead 0.02 --fault 503:0.01 --hostfile big.hostfile",
+    'aurora-swarm map "Classify: {text}" -i inputs.jsonl --hostfile big.hostfile --max-inflight 8000 -o out.jsonl',
 )
 _add(
     "wait",

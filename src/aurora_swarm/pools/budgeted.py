@@ -50,7 +50,7 @@ class BudgetedTransport:
     async def send(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> Reply:
         """One call, one whole answer."""
         length = length_of(call.messages)
-        if self._may_not_fit(length, call):
+        if self._may_not_fit(endpoint, length, call):
             call, timeout_s = await self._fitted(endpoint, call, length, timeout_s)
         reply = await self._inner.send(endpoint, call, timeout_s=timeout_s)
         self._learn(length, reply)
@@ -59,7 +59,7 @@ class BudgetedTransport:
     async def stream(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> AsyncIterator[Delta]:
         """One call, its answer as it is generated."""
         length = length_of(call.messages)
-        if self._may_not_fit(length, call):
+        if self._may_not_fit(endpoint, length, call):
             call, timeout_s = await self._fitted(endpoint, call, length, timeout_s)
         deltas = self._inner.stream(endpoint, call, timeout_s=timeout_s)
         try:
@@ -106,9 +106,14 @@ class BudgetedTransport:
 
     # -- what fits ---------------------------------------------------------------------------------------------
 
-    def _may_not_fit(self, length: int, call: Call) -> bool:
-        """Whether the context matters for this call at all."""
-        return self._budget.at_most(length) + (call.sampling.max_tokens or 1) > self._sure
+    def _may_not_fit(self, endpoint: AgentEndpoint, length: int, call: Call) -> bool:
+        """Whether the context matters for this call at all. Asks nobody."""
+        need = self._budget.at_most(length) + (call.sampling.max_tokens or 1)
+        if need <= self._sure:
+            return False
+        info = self._facts.known(endpoint)
+        context = self._max_context or (info.max_context if info is not None else None)
+        return context is None or need > context - self._budget.buffer_in(context)
 
     async def _fitted(self, endpoint: AgentEndpoint, call: Call, length: int, timeout_s: float) -> tuple[Call, float]:
         """The call within the endpoint's context, and the seconds left.
@@ -151,7 +156,7 @@ class BudgetedTransport:
         self, endpoint: AgentEndpoint, calls: Sequence[Call], lengths: list[int], timeout_s: float
     ) -> list[int]:
         """Places of the calls that an equal share of the request would not fit."""
-        doubtful = [i for i, call in enumerate(calls) if self._may_not_fit(lengths[i], call)]
+        doubtful = [i for i, call in enumerate(calls) if self._may_not_fit(endpoint, lengths[i], call)]
         context = await self._context(endpoint, timeout_s) if doubtful else None
         if context is None:
             return []

@@ -29,13 +29,19 @@ LEAST = 16
 _OVERHEAD, _DENSITY = 24.0, 0.25
 _FAR = 4096.0
 """Length of the made-up prompt that stands for long ones until some were counted."""
-_KEEP = 0.98
-"""Weight of what was known when something is learned: the last 50 answers count most."""
+_KEEP = 0.95
+"""Weight of what was known when something is learned: the last 20 answers count most."""
+_FAINTEST = 0.05
+"""Weight to which the made-up prompts fade; some of it stays, for answers that are all of one length."""
 _SPREADS = 4.0
 """Mean deviations between the estimate and its bounds."""
 _FIRST_SPREAD = 0.15
+_FIRST_WEIGHT = 4
+"""Answers that what is assumed at first weighs as much as."""
 _NARROWEST = 0.1
 """The bounds are never closer, as a share of the estimate."""
+_LOWEST = 0.2
+"""The lower bound is never lower, as a share of the estimate."""
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -61,8 +67,7 @@ class ContextBudget:
 
     def __init__(self, buffer: int = BUFFER) -> None:
         self._buffer = buffer
-        self._sums = _Line()
-        self._ratio = 1.0
+        self._line = _Line()
         self._spread = _FIRST_SPREAD
         self.learned = 0
 
@@ -76,18 +81,17 @@ class ContextBudget:
         if prompt_tokens <= 0:
             return
         self.learned += 1
-        ratio = prompt_tokens / self._sums.at(length)
-        self._spread = _KEEP * self._spread + (1 - _KEEP) * abs(ratio - self._ratio)
-        self._ratio = _KEEP * self._ratio + (1 - _KEEP) * ratio
-        self._sums.add(length, prompt_tokens)
+        miss = abs(prompt_tokens / self._line.at(length) - 1)
+        self._spread += max(1 - _KEEP, 1 / (self.learned + _FIRST_WEIGHT)) * (miss - self._spread)
+        self._line.add(length, prompt_tokens)
 
     def at_most(self, length: int) -> int:
         """Tokens that a prompt of this length is not expected to exceed."""
-        return int(self._sums.at(length) * (max(self._ratio, 1.0) + max(_SPREADS * self._spread, _NARROWEST))) + 1
+        return int(self._line.at(length) * (1 + self._width)) + 1
 
     def at_least(self, length: int) -> int:
         """Tokens that a prompt of this length is not expected to fall short of."""
-        return int(self._sums.at(length) * max(min(self._ratio, 1.0) - max(_SPREADS * self._spread, _NARROWEST), 0.2))
+        return int(self._line.at(length) * max(1 - self._width, _LOWEST))
 
     def room(self, length: int, wanted: int, context: int) -> Room:
         """What may be generated for a prompt whose tokens are only estimated.
@@ -97,7 +101,7 @@ class ContextBudget:
             wanted: Tokens to generate at most, at least 1.
             context: Tokens that prompt and answer may have together.
         """
-        free = context - self._buffer_in(context) - self.at_most(length)
+        free = context - self.buffer_in(context) - self.at_most(length)
         if free >= wanted:
             return Room(wanted)
         if self.at_least(length) >= context:
@@ -117,16 +121,23 @@ class ContextBudget:
         free = context - prompt_tokens
         if free < 1:
             return Room(None)
-        return Room(min(wanted, max(free - self._buffer_in(context), min(free, LEAST))))
+        return Room(min(wanted, max(free - self.buffer_in(context), min(free, LEAST))))
 
-    def _buffer_in(self, context: int) -> int:
+    @property
+    def _width(self) -> float:
+        """Distance of the bounds from the estimate, as a share of it."""
+        return max(_SPREADS * self._spread, _NARROWEST)
+
+    def buffer_in(self, context: int) -> int:
+        """Tokens to leave free in a context of this length."""
         return min(self._buffer, context // 8)
 
 
 class _Line:
-    """The straight line through weighted points; begins with two that are made up and never fade."""
+    """The straight line through weighted points; begins with two that are made up and fade."""
 
     def __init__(self) -> None:
+        self._made_up = 1.0
         self._weight = self._x = self._y = self._xx = self._xy = 0.0
         self._slope, self._offset = _DENSITY, _OVERHEAD
 
@@ -134,6 +145,7 @@ class _Line:
         return self._offset + self._slope * x
 
     def add(self, x: float, y: float) -> None:
+        self._made_up = max(_KEEP * self._made_up, _FAINTEST)
         self._weight = _KEEP * self._weight + 1
         self._x = _KEEP * self._x + x
         self._y = _KEEP * self._y + y
@@ -142,9 +154,9 @@ class _Line:
         self._fit()
 
     def _fit(self) -> None:
-        far_y = _OVERHEAD + _DENSITY * _FAR
-        n, x, y = self._weight + 2, self._x + _FAR, self._y + _OVERHEAD + far_y
-        xx, xy = self._xx + _FAR * _FAR, self._xy + _FAR * far_y
+        near_y, far_y, w = _OVERHEAD, _OVERHEAD + _DENSITY * _FAR, self._made_up
+        n, x, y = self._weight + 2 * w, self._x + w * _FAR, self._y + w * (near_y + far_y)
+        xx, xy = self._xx + w * _FAR * _FAR, self._xy + w * _FAR * far_y
         self._slope = max((n * xy - x * y) / (n * xx - x * x), 0.01)
         self._offset = max((y - self._slope * x) / n, 1.0)
 

@@ -182,7 +182,7 @@ async def in_order(
     Raises:
         Exception: What `work` raised first; the rest is cancelled, as it is when the caller is.
     """
-    results: dict[int, ResultT] = {}
+    results: list[Any] = [None] * len(items)
     source = enumerate(items)
 
     async def worker() -> None:
@@ -195,4 +195,4 @@ async def in_order(
                 group.create_task(worker())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-    return [results[index] for index in range(len(items))]
+    return results

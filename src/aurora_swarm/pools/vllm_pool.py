@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from aurora_swarm.errors import UsageError
 from aurora_swarm.pools import batching
 from aurora_swarm.pools.agent_pool import checked_fleet, limits
 from aurora_swarm.pools.budgets import BUFFER
@@ -99,8 +100,7 @@ class VLLMPool(Pool):
             )
         )
         if transport is None:
-            kind = "openai" if template == "server" else "completions"
-            transport = open_transport(kind, api_key=api_key, max_connections=connector_limit)
+            transport = open_transport(_kind(template), api_key=api_key, max_connections=connector_limit)
         fleet = checked_fleet(endpoints)
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
         bounds = limits(concurrency, timeout, deadline)
@@ -128,3 +128,15 @@ class VLLMPool(Pool):
             UsageError: `agent_index` is out of range.
         """
         return await batching.post_batch(self, agent_index, prompts, max_tokens)
+
+
+def _kind(template: str) -> str:
+    """The transport that puts prompts to the model as it is wanted.
+
+    Raises:
+        UsageError: `template` is neither ``server`` nor ``raw``.
+    """
+    kinds = {"server": "openai", "raw": "completions"}
+    if template not in kinds:
+        raise UsageError(f"template is {template!r}", remedy=f"give one of {', '.join(kinds)}")
+    return kinds[template]

@@ -7,7 +7,7 @@ import msgspec
 from aurora_swarm.values.message import Message
 
 
-class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
+class Sampling(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """How the model picks its tokens; None leaves the choice to the server.
 
     Args:
@@ -25,7 +25,7 @@ class Sampling(msgspec.Struct, frozen=True, omit_defaults=True):
     stop: tuple[str, ...] = ()
 
 
-class Call(msgspec.Struct, frozen=True, omit_defaults=True):
+class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One request to a model, independent of the endpoint and of the wire that carry it.
 
     Args:

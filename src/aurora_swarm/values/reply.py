@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens spent. Adds up with ``+``.
 
     Args:
@@ -31,7 +31,7 @@ class Usage(msgspec.Struct, frozen=True):
         )
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """One complete answer.
 
     Args:
