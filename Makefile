@@ -34,9 +34,9 @@ docs: dev ## build the documentation into site/, warnings are errors
 pytest: dev
 	@$(BIN)/python -m pytest
 
-bench: dev ## run the benchmarks
-	@for f in benchmarks/bench_*.py; do [ -e "$$f" ] || { echo "bench: no benchmark yet"; exit 0; }; \
-		echo "bench: $$f"; $(BIN)/python "$$f" || exit 1; done
+bench: dev ## run the benchmarks (half an hour; VLLM=DIR for those on vLLM)
+	@for f in benchmarks/bench_*.py; do echo "bench: $$f"; AURORA_BENCH_VLLM="$(or $(VLLM),$(AURORA_BENCH_VLLM))" $(BIN)/python "$$f" || exit 1; done
+	@$(BIN)/python benchmarks/write_page.py
 
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 	--no-annotate --no-emit-index-url --no-emit-find-links pyproject.toml requirements/build.in --extra local
@@ -47,7 +47,7 @@ lock: dev ## resolve requirements/*.txt anew; UPGRADE=--upgrade takes the newest
 	@UV_CUSTOM_COMPILE_COMMAND="make lock" $(LOCK) -c requirements/dev.txt -o requirements/runtime.txt
 
 clean: ## remove .venv and everything that was built
-	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .bench site build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 runtime dev: python

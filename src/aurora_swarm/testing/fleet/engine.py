@@ -7,7 +7,7 @@ import random
 from collections import deque
 from typing import Protocol
 
-from aurora_swarm.testing.fleet.caches import open_cache
+from aurora_swarm.testing.fleet.caches import PrefixCache, open_cache
 from aurora_swarm.testing.fleet.counts import Tally
 from aurora_swarm.testing.fleet.plan import ServerPlan, count_tokens
 from aurora_swarm.testing.fleet.token_clock import TokenClock
@@ -43,6 +43,7 @@ class Sequence:
 
     __slots__ = (
         "began",
+        "cache",
         "cached",
         "factor",
         "generated",
@@ -75,6 +76,7 @@ class Sequence:
         self.factor = factor
         self.streamed = streamed
         self.slot = slot
+        self.cache: PrefixCache | None = None
         self.cached = self.generated = 0
         self.began = 0.0
         self.running = self.gone = False
@@ -163,6 +165,7 @@ class SimulatedEngine:
 
     def _prefill_s(self, sequence: Sequence) -> float:
         tokens = count_tokens(sequence.prompt)
+        sequence.cache = self._cache
         sequence.cached, sequence.slot = self._cache.begin(sequence.prompt, sequence.slot)
         self._tally.prompt_tokens += tokens
         self._tally.cached_tokens += sequence.cached
@@ -232,7 +235,8 @@ class SimulatedEngine:
         if sequence.handle is not None:
             sequence.handle.cancel()
             sequence.handle = None
-        self._cache.end(sequence.slot)
+        if sequence.cache is not None:  # that of its beginning: a change of plan may have brought another
+            sequence.cache.end(sequence.slot)
         self._tally.running -= 1
         self._tally.busy_s += self._loop.time() - sequence.began
         if self.plan.varies:

@@ -54,6 +54,7 @@ class SimulatedServer:
         self._reserved: socket.socket | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._changing: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
         self._stopped = self._closed = False
         self._born = 0.0
 
@@ -110,6 +111,10 @@ class SimulatedServer:
 
     async def _follow_faults(self) -> None:
         """Listen or refuse, as it should be now, and come back when that may change."""
+        async with self._opening:
+            await self._open_or_refuse()
+
+    async def _open_or_refuse(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

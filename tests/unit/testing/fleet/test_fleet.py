@@ -187,16 +187,6 @@ async def test_requests_that_come_at_once_are_answered_in_order(client):
         assert fleet.counts().connections == 1
 
 
-async def test_sharing_an_engine_makes_each_sequence_slower(client):
-    plan = ServerPlan(engine="generate", capacity=4, per_token_s=0.01, tokens=10, batch_slowdown=3.0)
-    async with SimulatedFleet([plan]) as fleet:
-        await client.ask(fleet, "/generate", {"prompt": "x"})
-        alone = fleet.counts().busy_s
-        await asyncio.gather(*(client.ask(fleet, "/generate", {"prompt": "x"}) for _ in range(4)))
-        together = (fleet.counts().busy_s - alone) / 4
-    assert together > 2 * alone
-
-
 async def test_a_shared_prefix_is_computed_once_for_vllm_and_once_per_slot_for_llamacpp(client):
     plans = [ServerPlan(engine=engine, capacity=2, latency_s=0.02) for engine in ("vllm", "llamacpp")]
     async with SimulatedFleet(plans) as fleet:
@@ -389,6 +379,27 @@ async def test_more_servers_than_files_may_be_open_are_refused_before_any_listen
     assert fleet.endpoints == []
 
 
+async def test_slots_may_become_fewer_while_they_are_in_use(client):
+    async with SimulatedFleet([ServerPlan(engine="llamacpp", capacity=4, latency_s=0.05)]) as fleet:
+        path = "/v1/chat/completions"
+        asked = [asyncio.create_task(client.ask(fleet, path, client.chat(f"{i}"))) for i in range(8)]
+        await client.until(lambda: fleet.counts().running == 4)
+        fleet.set_plan(0, capacity=1, latency_s=0.001)
+        assert {(await answer).status for answer in asked} == {200}
+        assert (await client.ask(fleet, path, client.chat("x"))).status == 200
+        assert fleet.counts().running == 0
+
+
+async def test_orders_at_once_end_as_the_last_one_says(client):
+    async with SimulatedFleet([ServerPlan(engine="generate")]) as fleet:
+        for _ in range(10):
+            await asyncio.gather(fleet.stop(0), fleet.start(0), fleet.set_fault(0, Fault("refuse")))
+            with pytest.raises(ConnectionRefusedError):
+                await client.ask(fleet, "/health")
+            await asyncio.gather(fleet.set_fault(0, None), fleet.stop(0), fleet.start(0))
+            assert (await client.ask(fleet, "/health")).status == 200
+
+
 async def test_wrong_orders_say_so():
     with pytest.raises(UsageError, match="at least one"):
         SimulatedFleet([])
@@ -445,6 +456,19 @@ async def test_the_same_fleet_runs_in_a_process_of_its_own(client):
         pid = remote.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_faults_are_the_same_on_the_loop_of_the_other_process(client):
+    kinds = ["reset", "garbage", "cut", "hang_before_head", "hang_after_head", "drip", "gray", "refuse"]
+    faults = {index: Fault(kind, at=30) for index, kind in enumerate(kinds)}
+    with fleet_process([ServerPlan(engine="generate")] * len(kinds), faults=faults) as remote:
+        for index, kind in enumerate(kinds):
+            with pytest.raises((OSError, EOFError, ValueError, IndexError)) as raised:
+                async with asyncio.timeout(0.2 if kind in kinds[3:7] else 20):
+                    await client.ask(remote, "/generate", {"prompt": "x"}, server=index)
+            assert isinstance(raised.value, TimeoutError) == (kind in kinds[3:7])
+            assert isinstance(raised.value, ConnectionResetError) == (kind == "reset")
+        assert remote.counts().faults == dict.fromkeys(kinds, 1)
 
 
 def test_a_fleet_that_cannot_be_is_told_by_its_process():

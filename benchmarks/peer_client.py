@@ -1,0 +1,153 @@
+"""One peer, driven as directly as its interface allows. Runs in the environment that `peers` makes.
+
+Reads an order as JSON from standard input, ``{"client", "urls", "requests", "width", "wire"}``, and prints
+``{"seconds"}``, the better of two rounds. Knows nothing of Aurora Swarm, so that nothing of it is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import uvloop
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else litellm fetches a price list when it is imported
+
+Ask = Callable[[int], Awaitable[object]]
+"""Sends the request with one number and reads its answer."""
+
+PATHS = {"chat": "/v1/chat/completions", "generate": "/generate"}
+
+
+def prompt(number: int) -> str:
+    return f"{number} is a number. Say something about it in one sentence."
+
+
+def messages(number: int) -> list[Any]:
+    return [{"role": "user", "content": prompt(number)}]
+
+
+def body(order: dict[str, Any], number: int) -> dict[str, Any]:
+    if order["wire"] == "generate":
+        return {"prompt": prompt(number)}
+    return {"messages": messages(number), "model": "m"}
+
+
+@asynccontextmanager
+async def aiohttp_client(order: dict[str, Any]) -> AsyncIterator[Ask]:
+    import aiohttp  # noqa: PLC0415 - only the peer that is asked for
+
+    urls = [url + PATHS[order["wire"]] for url in order["urls"]]
+    connector = aiohttp.TCPConnector(limit=order["width"])
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def ask(number: int) -> None:
+            async with session.post(urls[number % len(urls)], json=body(order, number)) as response:
+                response.raise_for_status()
+                await response.read()
+
+        yield ask
+
+
+@asynccontextmanager
+async def httpx_client(order: dict[str, Any]) -> AsyncIterator[Ask]:
+    import httpx  # noqa: PLC0415 - only the peer that is asked for
+
+    urls = [url + PATHS[order["wire"]] for url in order["urls"]]
+    limits = httpx.Limits(max_connections=order["width"], max_keepalive_connections=order["width"])
+    async with httpx.AsyncClient(limits=limits, timeout=120) as client:
+
+        async def ask(number: int) -> None:
+            for _ in range(3):  # it writes head and body apart; nginx, answering the head, may close in between
+                with contextlib.suppress(httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+                    (await client.post(urls[number % len(urls)], json=body(order, number))).raise_for_status()
+                    return
+            raise RuntimeError("three attempts failed")
+
+        yield ask
+
+
+@asynccontextmanager
+async def openai_client(order: dict[str, Any]) -> AsyncIterator[Ask]:
+    import openai  # noqa: PLC0415 - only the peer that is asked for
+
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", timeout=120))
+            for url in order["urls"]
+        ]
+
+        def ask(number: int) -> Awaitable[object]:
+            client = clients[number % len(clients)]
+            return client.chat.completions.create(model="m", messages=messages(number))
+
+        yield ask
+
+
+@asynccontextmanager
+async def litellm_client(order: dict[str, Any]) -> AsyncIterator[Ask]:
+    import litellm  # noqa: PLC0415 - only the peer that is asked for
+
+    urls = [f"{url}/v1" for url in order["urls"]]
+
+    def ask(number: int) -> Awaitable[object]:
+        base = urls[number % len(urls)]
+        return litellm.acompletion(model="openai/m", messages=messages(number), api_base=base, api_key="none")
+
+    yield ask
+
+
+CLIENTS = {"aiohttp": aiohttp_client, "httpx": httpx_client, "openai": openai_client, "litellm": litellm_client}
+
+
+async def timed(ask: Ask, order: dict[str, Any]) -> float:
+    """Seconds for all requests, a fixed number under way."""
+    numbers = iter(range(order["requests"]))
+
+    async def crew() -> None:
+        for number in numbers:
+            await ask(number)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(crew() for _ in range(order["width"])))
+    return time.perf_counter() - began
+
+
+async def batch_agent(order: dict[str, Any]) -> float:
+    """One turn per agent, no schema, over the one server that it can name."""
+    import batch_agent  # noqa: PLC0415 - only the peer that is asked for
+
+    inputs = [{"number": number} for number in range(order["requests"])]
+    began = time.perf_counter()
+    results = await batch_agent.BatchAgent.run(
+        task="{number} is a number. Say something about it in one sentence.",
+        inputs=inputs,
+        model="m",
+        backend=order["urls"][0].replace("http://", "vllm://"),
+        max_inflight=order["width"],
+    )
+    if failed := [result.error for result in results if not result.ok]:
+        sys.exit(f"batch-agent: {len(failed)} agents failed: {failed[0]}")
+    return time.perf_counter() - began
+
+
+async def main(order: dict[str, Any]) -> float:
+    if order["client"] == "batch-agent":
+        return min([await batch_agent(order) for _ in range(2)])
+    async with CLIENTS[order["client"]](order) as ask:
+        return min([await timed(ask, order) for _ in range(2)])
+
+
+if __name__ == "__main__":
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    found = uvloop.run(main(json.load(sys.stdin)))
+    print(json.dumps({"seconds": found}))
