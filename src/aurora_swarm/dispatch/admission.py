@@ -217,7 +217,7 @@ class Admission:
                 continue
             if queue.pin is not None and len(queue.heap) > max(1, self._router.loads[queue.pin]):
                 heapq.heappop(queue.heap)
-                self._router.take(index, queue.view, head[2].weight)
+                self._router.take(index, head[2].weight)
                 self.free -= head[2].weight
                 self._tell(head[2], index)
                 return True
@@ -228,7 +228,7 @@ class Admission:
             index = self._router.take_least(ticket.view, ticket.avoid, ticket.weight)
         elif self._router.is_free(ticket.pin):
             index = ticket.pin
-            self._router.take(index, ticket.view, ticket.weight)
+            self._router.take(index, ticket.weight)
         else:
             index = None
         if index is not None:

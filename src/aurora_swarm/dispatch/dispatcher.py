@@ -255,12 +255,12 @@ class Dispatcher:
     async def _pursue(self, errand: Errand) -> Outcome:
         """Attempt after attempt, until there is an answer or no further attempt makes sense."""
         while True:
-            if errand.failures:
+            if errand.error is not None:
                 if errand.race is not None and await self._awaited_race(errand):
                     break
-                delay_s = self._next_delay(errand)
+                delay_s = self._next_delay(errand, errand.error)
                 if delay_s is None:
-                    return errand.failed(errand.failures[-1].error, self._now())
+                    return errand.failed(errand.error, self._now())
                 if delay_s:
                     await asyncio.sleep(delay_s)
             errand.renew(errand.wish is not None and self._router.limits[errand.wish] > 0)
@@ -324,17 +324,24 @@ class Dispatcher:
             self._races.enter(errand)
         return min(errand.timeout_s or self.limits.attempt_timeout_s, max(errand.deadline - began, 0.001))
 
-    def _next_delay(self, errand: Errand) -> float | None:
-        """Seconds until the next attempt; None when the last failure is final."""
-        verdict = judge(errand.failures[-1].error)
+    def _next_delay(self, errand: Errand, error: CallError) -> float | None:
+        """Seconds until the next attempt; None when the last failure is final.
+
+        A failure of an endpoint that never answered costs no budget, since such an endpoint gets few calls; and where
+        the budget is empty because all endpoints are down, the call waits for one.
+        """
+        verdict = judge(error)
         errand.retries += verdict is Verdict.AGAIN
         if verdict is Verdict.FINAL or self._waiting.closed or self._waiting.is_hopeless(errand.view):
             return None
         now = self._now()
         if verdict is Verdict.WAIT:
             return 0.0 if now < errand.deadline else None
-        if errand.retries >= self._retry.max_attempts or not self._budget.spend():
-            return None
+        if self._ward.is_proven(errand.index):
+            if errand.retries >= self._retry.max_attempts:
+                return None
+            if not self._budget.spend():
+                return 0.0 if errand.view.out and now < errand.deadline else None
         elsewhere = errand.only is None and len(errand.avoid) < len(errand.view.members)
         delay_s = backoff_s(self._retry, errand.retries, elsewhere=elsewhere, die=self._dice.random())
         return delay_s if now + delay_s < errand.deadline else None
@@ -342,10 +349,10 @@ class Dispatcher:
     def _give_up(self, errand: Errand) -> CallError:
         if self._waiting.closed:
             return CallCancelledError("the pool was closed before the call had its turn")
-        pin, failures = errand.only, errand.failures
+        pin = errand.only
         members = errand.view.members if pin is None else (pin,)
         known = (error for i in members if (error := self._health.error(i)) is not None)
-        latest = failures[-1].error if failures else next(known, None)
+        latest = errand.error or next(known, None)
         if latest is not None and (pin is not None or self._waiting.is_hopeless(errand.view)):
             return latest
         return DeadlineError(

@@ -32,12 +32,14 @@ class Errand(Ticket):
         flying: Whether it is under way.
         deadline: When the errand has used up its time; 0 before its first attempt.
         failures: Attempts that gave no answer.
+        error: Why the latest one of them failed that was not cancelled here.
         prize: What was answered: a reply, or a list of parts.
         race: Its rival, once it has one.
     """
 
     __slots__ = (
-        "began", "call", "calls", "cancelling", "deadline", "endpoint", "failures", "flying", "index", "prize", "race",
+        "began", "call", "calls", "cancelling", "deadline", "endpoint",
+        "error", "failures", "flying", "index", "prize", "race",
         "retries", "task", "timeout_s", "wish",
     )  # fmt: skip
 
@@ -71,6 +73,7 @@ class Errand(Ticket):
         self.deadline = self.timeout_s = 0.0
         self.endpoint: AgentEndpoint | None = None
         self.failures: tuple[Attempt, ...] = ()
+        self.error: CallError | None = None
         self.retries = 0
         self.flying = False
         self.prize: Any = None

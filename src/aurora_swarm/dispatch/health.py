@@ -117,7 +117,7 @@ class Health:
         wait_s = (
             patient.rest_s
             if retry_after_s is None
-            else min(max(retry_after_s, MIN_COOLDOWN_S), self._policy.cooldown_cap_s)
+            else min(max(retry_after_s, MIN_COOLDOWN_S, patient.rest_s / 8), self._policy.cooldown_cap_s)
         )
         patient.condition, patient.until = Condition.COOLING, now + wait_s
 

@@ -98,6 +98,7 @@ class Races:
         """An attempt failed."""
         self.failed[index] += 1
         errand.note(index, Attempt(self._endpoints[index], error, now - began))
+        errand.error = error
         self._ward.failed(index, error, now)
 
     def note_beaten(self, errand: Errand, now: float) -> None:

@@ -1,16 +1,17 @@
 """Which endpoint takes the next call: the one with the least outstanding work.
 
-Pure: knows loads and limits, no clock and no network. Picking costs O(log n) amortised, whatever the size of
-the fleet: each view keeps a heap whose stale entries are dropped when they surface.
+Pure: knows loads and limits, no clock and no network. Each view keeps its free members in lists by load, so that
+picking one, and noting that a load has changed, costs the same whatever the size of the fleet.
 """
 
 from __future__ import annotations
 
-import heapq
 import weakref
+from collections import OrderedDict
 from collections.abc import Sequence
 
 UNLIMITED = 1 << 30
+_FULL = -1
 
 
 class View:
@@ -20,13 +21,14 @@ class View:
         members: Endpoint indices, without repetition, at least one.
     """
 
-    __slots__ = ("__weakref__", "_heap", "_stamps", "closed", "members")
+    __slots__ = ("__weakref__", "_by_load", "_levels", "_lowest", "closed", "members")
 
     def __init__(self, members: Sequence[int]) -> None:
         self.members = tuple(members)
         self.closed = 0
-        self._heap: list[tuple[int, int, int]] = [(0, rank, i) for rank, i in enumerate(self.members)]
-        self._stamps: dict[int, int] = {i: rank for rank, i in enumerate(self.members)}
+        self._levels = dict.fromkeys(self.members, _FULL)
+        self._by_load: list[OrderedDict[int, None]] = []
+        self._lowest = 0
 
     @property
     def out(self) -> bool:
@@ -34,23 +36,35 @@ class View:
         return self.closed == len(self.members)
 
     def __contains__(self, index: int) -> bool:
-        return index in self._stamps
+        return index in self._levels
 
-    def push(self, index: int, load: int, stamp: int) -> None:
-        """Note the load of a member; older notes of it are void."""
-        if len(self._heap) > 4 * len(self.members) + 64:
-            self._heap = [entry for entry in self._heap if self._stamps[entry[2]] == entry[1]]
-            heapq.heapify(self._heap)
-        self._stamps[index] = stamp
-        heapq.heappush(self._heap, (load, stamp, index))
+    def note(self, index: int, load: int) -> None:
+        """A member's load has changed; -1 for one that may take no more. Among equals it is the last to be picked."""
+        was = self._levels[index]
+        if was >= 0:
+            del self._by_load[was][index]
+        self._levels[index] = load
+        if load < 0:
+            return
+        while len(self._by_load) <= load:
+            self._by_load.append(OrderedDict())
+        self._by_load[load][index] = None
+        self._lowest = min(load, self._lowest)
 
-    def pop(self) -> tuple[int, int] | None:
-        """The member that seemed least loaded when it was noted, with that load; None when none is noted."""
-        while self._heap:
-            load, stamp, index = heapq.heappop(self._heap)
-            if self._stamps[index] == stamp:
-                return index, load
-        return None
+    def least(self, avoid: frozenset[int]) -> int | None:
+        """The free member with the least load that waited longest, one outside `avoid` where there is one."""
+        by_load = self._by_load
+        while self._lowest < len(by_load) and not by_load[self._lowest]:
+            self._lowest += 1
+        if not avoid:
+            return next(iter(by_load[self._lowest])) if self._lowest < len(by_load) else None
+        free = (index for level in by_load[self._lowest :] for index in level)
+        second = None
+        for index in free:
+            if index not in avoid:
+                return index
+            second = index if second is None else second
+        return second
 
 
 class Router:
@@ -64,7 +78,6 @@ class Router:
     def __init__(self, size: int, limit: int = UNLIMITED) -> None:
         self.loads = [0] * size
         self.limits = [limit] * size
-        self._stamp = size
         self._watchers: list[list[weakref.ref[View]]] = [[] for _ in range(size)]
 
     def view(self, members: Sequence[int]) -> View:
@@ -77,6 +90,7 @@ class Router:
             if watchers and watchers[-1]() is None:
                 watchers[:] = [known for known in watchers if known() is not None]
             watchers.append(ref)
+            view.note(index, self._level(index))
         return view
 
     def is_free(self, index: int) -> bool:
@@ -96,62 +110,39 @@ class Router:
         Returns:
             Its index, or None when no member is free.
         """
-        avoided: list[int] = []
-        chosen = self._least(view, avoid, avoided)
-        if chosen is None and avoided:
-            chosen = min(avoided, key=self.loads.__getitem__)
-        for index in avoided:
-            self._note(view, index)
-        if chosen is not None:
-            self.take(chosen, view, weight)
-        return chosen
+        index = view.least(avoid)
+        if index is not None:
+            self.take(index, weight)
+        return index
 
-    def _least(self, view: View, avoid: frozenset[int], avoided: list[int]) -> int | None:
-        while (entry := view.pop()) is not None:
-            index, load = entry
-            if not self.is_free(index):
-                continue
-            if load < self.loads[index]:
-                self._note(view, index)
-            elif index in avoid:
-                avoided.append(index)
-            else:
-                return index
-        return None
-
-    def take(self, index: int, view: View, weight: int = 1) -> None:
+    def take(self, index: int, weight: int = 1) -> None:
         """More work is on its way to the endpoint."""
         self.loads[index] += weight
-        if index in view and self.is_free(index):
-            self._note(view, index)
+        self._note(index)
 
     def give(self, index: int, weight: int = 1) -> None:
         """Work of the endpoint is over."""
         self.loads[index] -= weight
-        if self.is_free(index):
-            self._note_everywhere(index)
+        self._note(index)
 
     def set_limit(self, index: int, limit: int) -> None:
         """Allow the endpoint so many calls at a time; 0 closes it."""
         was, self.limits[index] = self.limits[index], limit
         shift = (limit == 0) - (was == 0)
-        if shift:
-            for view in self._views_of(index):
+        for ref in self._watchers[index] if shift else ():
+            view = ref()
+            if view is not None:
                 view.closed += shift
-        if limit > was:
-            self._note_everywhere(index)
+        self._note(index)
 
-    def _note_everywhere(self, index: int) -> None:
+    def _level(self, index: int) -> int:
         load = self.loads[index]
-        self._stamp = stamp = self._stamp + 1
+        return load if load < self.limits[index] else _FULL
+
+    def _note(self, index: int) -> None:
+        load = self.loads[index]
+        level = load if load < self.limits[index] else _FULL
         for ref in self._watchers[index]:
             view = ref()
             if view is not None:
-                view.push(index, load, stamp)
-
-    def _views_of(self, index: int) -> list[View]:
-        return [view for ref in self._watchers[index] if (view := ref()) is not None]
-
-    def _note(self, view: View, index: int) -> None:
-        self._stamp += 1
-        view.push(index, self.loads[index], self._stamp)
+                view.note(index, level)

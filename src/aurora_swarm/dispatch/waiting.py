@@ -47,6 +47,8 @@ class WaitingRoom:
 
         ticket.notify = notify
         self._watch(ticket.view)
+        if ticket.strict and ticket.pin is not None and self._health.condition(ticket.pin) is Condition.EXCLUDED:
+            loop.call_soon(self._evict, ticket)
         timer = loop.call_at(until, self._evict, ticket) if until else None
         try:
             await turn

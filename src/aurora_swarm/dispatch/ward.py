@@ -122,7 +122,12 @@ class Ward:
             self.health.overloaded(index, error, error.retry_after_s, now)
         else:
             self.health.exclude(index, error)
+            self._waiting.abandon(index)
         self._apply(index)
+
+    def is_proven(self, index: int) -> bool:
+        """Whether the endpoint has ever answered, a call or a probe."""
+        return self._allowed[index] > UNPROVEN
 
     def silent(self, index: int, error: CallError, now: float) -> None:
         """An endpoint lets its calls hang."""
