@@ -114,6 +114,29 @@ async def test_agent_pool_loses_nothing_to_servers_that_look_healthy(way: str) -
     assert max(attempts.values()) >= 1
 
 
+@pytest.mark.parametrize("way", [*SEEN_BY_PROBES, *SEEN_BY_CALLS])
+async def test_servers_that_die_on_the_way_cost_no_call(way: str) -> None:
+    fault = {**SEEN_BY_PROBES, **SEEN_BY_CALLS}[way]
+    async with SimulatedFleet([VLLM] * SERVERS) as fleet, vllm_pool(fleet) as pool:
+        work = asyncio.create_task(pool.send_all(PROMPTS[:1_000]))
+        await until(lambda: fleet.counts().answered > 250)
+        for index in DEAD:
+            await fleet.set_fault(index, fault)
+        assert failures(await work) == []
+        assert sum(fleet.counts(index).faults.get(fault.kind, 0) for index in DEAD) >= len(DEAD)
+
+
+@pytest.mark.parametrize(("plan", "pool_of"), [(VLLM, vllm_pool), (AGENT, agent_pool)])
+async def test_requests_that_fail_now_and_then_cost_no_call(
+    plan: ServerPlan, pool_of: Callable[[SimulatedFleet], Pool]
+) -> None:
+    kinds = ("reset", "garbage", "html", "error_200", "wrong_types", "hang_before_head", "status")
+    async with SimulatedFleet([plan] * SERVERS, faults=[Fault(kind, rate=0.005) for kind in kinds]) as fleet:
+        async with pool_of(fleet) as pool:
+            assert failures(await pool.send_all(PROMPTS)) == []
+        assert set(fleet.counts().faults) == set(kinds)
+
+
 @pytest.mark.parametrize("way", ["refuse", "500"])
 async def test_a_stream_loses_nothing_to_servers_dead_from_the_start(way: str) -> None:
     dead = dict.fromkeys(range(0, 100, 5), SEEN_BY_PROBES[way])
@@ -308,13 +331,15 @@ async def test_each_prompt_of_a_bundle_gets_its_own_answer(fault: Fault) -> None
 
 async def test_stragglers_get_a_rival_within_the_budget() -> None:
     plan = ServerPlan(latency_s=0.01, capacity=16)
-    straggle = Fault("straggle", rate=0.005, factor=200)
+    straggle = Fault("straggle", rate=0.005, factor=500)
     async with SimulatedFleet([plan] * SERVERS, faults=[straggle]) as fleet:
         async with vllm_pool(fleet, timeout=20.0) as pool:
             responses = await pool.send_all(PROMPTS)
             seen = pool.statistics()
         assert failures(responses) == []
-        assert 0 < seen.hedges <= 2 + 0.02 * CALLS
+        assert seen.hedges <= 2 + 0.02 * CALLS
+        assert seen.hedges + seen.moves > 0
+        assert fleet.counts().faults["straggle"] > 0
         assert fleet.counts().cancelled > 0
 
 

@@ -238,7 +238,7 @@ class Dispatcher:
             failed=self._races.failed[index],
             error=str(error) if error else "",
             limit=self._router.limits[index],
-            latency_s=self._races.pace.means[index],
+            latency_s=mean if (mean := self._races.pace.means[index]) >= 0 else None,
         )
 
     # -- from wish to outcome ----------------------------------------------------------------------------------

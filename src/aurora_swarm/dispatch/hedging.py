@@ -12,6 +12,7 @@ An attempt has one rival at most.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -28,7 +29,7 @@ SMOOTHING = 0.2
 
 
 class Pace:
-    """How long answers take: over the fleet, and by endpoint.
+    """How long answers take: over the fleet, and by endpoint; -1 for one that never answered.
 
     Args:
         size: Number of endpoints.
@@ -41,13 +42,13 @@ class Pace:
         self.answers = 0
         self.overdue_s: float | None = None
         self.typical_s = 0.0
-        self.means: list[float | None] = [None] * size
-        self.last_answer: list[float] = [-1.0] * size
+        self.means = array("d", [-1.0]) * size
+        self.last_answer = array("d", [-1.0]) * size
 
     def answered(self, index: int, latency_s: float, now: float) -> None:
         """An endpoint answered after `latency_s`. O(1) on average."""
         mean = self.means[index]
-        self.means[index] = latency_s if mean is None else mean + SMOOTHING * (latency_s - mean)
+        self.means[index] = latency_s if mean < 0 else mean + SMOOTHING * (latency_s - mean)
         self.last_answer[index] = now
         if len(self._latest) < WINDOW:
             self._latest.append(latency_s)
@@ -66,7 +67,7 @@ class Pace:
     def left_s(self, index: int, age_s: float) -> float:
         """Seconds that an attempt on an endpoint may still take; as long again where it is late already."""
         mean = self.means[index]
-        return age_s if mean is None or age_s > mean else mean - age_s
+        return age_s if age_s > mean else mean - age_s
 
 
 class Flight(Protocol):
@@ -166,7 +167,7 @@ class Flights:
             Pairs of attempt and endpoint; each attempt is named once and never again.
         """
         means = self._pace.means
-        fast = sorted((s, i) for i in places if (s := means[i]) is not None)
+        fast = sorted((s, i) for i in places if (s := means[i]) >= 0)
         slow = sorted(((self._left_s(f, now), f) for f in (*self._late, *self._young)), key=_by_time_left, reverse=True)
         pairs: list[tuple[Flight, int]] = []
         room = int(self._policy.move_ratio * self.calls) + self._policy.budget_floor - self.moves

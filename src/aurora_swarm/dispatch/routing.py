@@ -78,18 +78,20 @@ class Router:
     def __init__(self, size: int, limit: int = UNLIMITED) -> None:
         self.loads = [0] * size
         self.limits = [limit] * size
-        self._watchers: list[list[weakref.ref[View]]] = [[] for _ in range(size)]
+        self._watchers: list[tuple[weakref.ref[View], ...]] = [()] * size
 
     def view(self, members: Sequence[int]) -> View:
         """A view whose picks spread over `members`; it sees the load that every other view causes. O(members)."""
         view = View(members)
         view.closed = sum(self.limits[i] == 0 for i in members)
         ref = weakref.ref(view)
+        shared: dict[int, list[tuple[weakref.ref[View], ...]]] = {}
         for index in view.members:
-            watchers = self._watchers[index]
-            if watchers and watchers[-1]() is None:
-                watchers[:] = [known for known in watchers if known() is not None]
-            watchers.append(ref)
+            before = self._watchers[index]
+            both = shared.get(id(before))
+            if both is None:  # endpoints with the same views share one tuple
+                both = shared[id(before)] = [before, (*(known for known in before if known() is not None), ref)]
+            self._watchers[index] = both[1]
             view.note(index, self._level(index))
         return view
 

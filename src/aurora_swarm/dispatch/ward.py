@@ -93,11 +93,13 @@ class Ward:
 
     def answered(self, index: int, work: float, latency_s: float, now: float) -> None:
         """An endpoint answered one call."""
-        load = self._router.loads[index]
-        changed = self.windows.finished(index, work, latency_s, load, now)
-        if load >= self._router.limits[index] and now >= self._load_due.get(index, 0.0):
-            self._load_due[index] = now + LOAD_EVERY_S
-            self._start(self._ask_load(index))
+        load, limit = self._router.loads[index], self._router.limits[index]
+        changed = False
+        if load >= limit or self.windows.knows(index):
+            changed = self.windows.finished(index, work, latency_s, load, now)
+            if load >= limit and now >= self._load_due.get(index, 0.0):
+                self._load_due[index] = now + LOAD_EVERY_S
+                self._start(self._ask_load(index))
         if changed or self._allowed[index] < UNLIMITED or self.health.knows(index):
             self.well(index, now)
 

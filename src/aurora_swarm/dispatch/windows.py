@@ -84,6 +84,10 @@ class Windows:
             window = self._known[index] = _Window(self.start, now - latency_s)
         return window.finished(work, latency_s, load, now)
 
+    def knows(self, index: int) -> bool:
+        """Whether the endpoint's window was ever full, or told."""
+        return index in self._known
+
     def restart(self, index: int, now: float) -> None:
         """The endpoint is back from a rest: one call at a time, then twice as many with every round."""
         self._known.setdefault(index, _Window(self.start, now)).restart()
