@@ -82,7 +82,8 @@ async def attempts_with_a_fifth_dead(
         assert seen.attempts - CALLS <= 0.05 * CALLS, (seen.retries, seen.hedges, seen.moves)
         assert all(seen.endpoints[index].succeeded == 0 for index in DEAD)
         assert sum(fleet.counts(index).faults.get(fault.kind, 0) for index in DEAD) >= len(DEAD)
-        return {index: seen.endpoints[index].failed for index in DEAD}
+        raced = seen.hedges + seen.moves > 0  # a rival that was cancelled is an attempt, and says nothing
+        return {index: max(1, seen.endpoints[index].failed - raced) for index in DEAD}
 
 
 # -- a fifth of the fleet is dead ----------------------------------------------------------------------------------
@@ -143,7 +144,8 @@ async def test_a_stream_loses_nothing_to_servers_dead_from_the_start(way: str) -
     async with SimulatedFleet([VLLM] * 100, faults=dead) as fleet, vllm_pool(fleet) as pool:
         assert failures([response async for response in pool.stream(PROMPTS)]) == []
         seen = pool.statistics()
-        assert max(seen.endpoints[index].failed for index in dead) <= 3
+        raced = seen.hedges + seen.moves > 0  # a rival that was cancelled is an attempt, and says nothing
+        assert max(seen.endpoints[index].failed for index in dead) <= 3 + raced
 
 
 async def test_calls_wait_out_the_death_of_the_whole_fleet() -> None:

@@ -16,6 +16,7 @@ class RetryBudget:
         self._policy = policy
         self.calls = 0
         self.retries = 0
+        self.excused = 0
 
     def note_call(self) -> None:
         """A new call begins."""

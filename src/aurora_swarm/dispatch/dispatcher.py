@@ -220,6 +220,7 @@ class Dispatcher:
             waiting=self._admission.waiting,
             hedges=races.flights.hedges,
             moves=races.flights.moves,
+            excused=self._budget.excused,
         )
 
     async def aclose(self) -> None:
@@ -327,8 +328,8 @@ class Dispatcher:
     def _next_delay(self, errand: Errand, error: CallError) -> float | None:
         """Seconds until the next attempt; None when the last failure is final.
 
-        A failure of an endpoint that never answered costs no budget, since such an endpoint gets few calls; and where
-        the budget is empty because all endpoints are down, the call waits for one.
+        The first failures of an endpoint that never answered cost no budget; and where the budget is empty because all
+        endpoints are down, the call waits for one.
         """
         verdict = judge(error)
         errand.retries += verdict is Verdict.AGAIN
@@ -337,11 +338,15 @@ class Dispatcher:
         now = self._now()
         if verdict is Verdict.WAIT:
             return 0.0 if now < errand.deadline else None
-        if self._ward.is_proven(errand.index):
-            if errand.retries >= self._retry.max_attempts:
+        if errand.retries >= self._retry.max_attempts:
+            return None
+        if self._ward.pardons(errand.index):
+            self._budget.excused += 1
+        elif not self._budget.spend():
+            if not errand.view.out or now >= errand.deadline:
                 return None
-            if not self._budget.spend():
-                return 0.0 if errand.view.out and now < errand.deadline else None
+            self._budget.excused += 1
+            return 0.0
         elsewhere = errand.only is None and len(errand.avoid) < len(errand.view.members)
         delay_s = backoff_s(self._retry, errand.retries, elsewhere=elsewhere, die=self._dice.random())
         return delay_s if now + delay_s < errand.deadline else None

@@ -32,7 +32,7 @@ class View:
 
     @property
     def out(self) -> bool:
-        """Whether no member may take a call at present, whatever its load."""
+        """Whether no member is open; one on trial is not."""
         return self.closed == len(self.members)
 
     def __contains__(self, index: int) -> bool:
@@ -78,12 +78,13 @@ class Router:
     def __init__(self, size: int, limit: int = UNLIMITED) -> None:
         self.loads = [0] * size
         self.limits = [limit] * size
+        self.closed = [not limit] * size
         self._watchers: list[tuple[weakref.ref[View], ...]] = [()] * size
 
     def view(self, members: Sequence[int]) -> View:
         """A view whose picks spread over `members`; it sees the load that every other view causes. O(members)."""
         view = View(members)
-        view.closed = sum(self.limits[i] == 0 for i in members)
+        view.closed = sum(self.closed[i] for i in members)
         ref = weakref.ref(view)
         shared: dict[int, list[tuple[weakref.ref[View], ...]]] = {}
         for index in view.members:
@@ -127,10 +128,17 @@ class Router:
         self.loads[index] -= weight
         self._note(index)
 
-    def set_limit(self, index: int, limit: int) -> None:
-        """Allow the endpoint so many calls at a time; 0 closes it."""
-        was, self.limits[index] = self.limits[index], limit
-        shift = (limit == 0) - (was == 0)
+    def set_limit(self, index: int, limit: int, *, trial: bool = False) -> None:
+        """Allow the endpoint so many calls at a time; 0 closes it.
+
+        Args:
+            index: Who.
+            limit: How many.
+            trial: Whether it still counts as closed, although it may be tried.
+        """
+        self.limits[index] = limit
+        was, self.closed[index] = self.closed[index], trial or not limit
+        shift = self.closed[index] - was
         for ref in self._watchers[index] if shift else ():
             view = ref()
             if view is not None:

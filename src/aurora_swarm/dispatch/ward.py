@@ -72,6 +72,7 @@ class Ward:
         self._waiting = waiting
         self._told = told
         self._allowed = [UNPROVEN] * len(endpoints)
+        self._pardons = bytearray([UNPROVEN]) * len(endpoints)
         self._looking = 0
         self.unseen = set(range(len(endpoints)))
         self._proven: list[int] = []
@@ -127,9 +128,12 @@ class Ward:
             self._waiting.abandon(index)
         self._apply(index)
 
-    def is_proven(self, index: int) -> bool:
-        """Whether the endpoint has ever answered, a call or a probe."""
-        return self._allowed[index] > UNPROVEN
+    def pardons(self, index: int) -> bool:
+        """Whether a failure is held against the endpoint alone: the first three of one that never answered are."""
+        if self._allowed[index] > UNPROVEN or not self._pardons[index]:
+            return False
+        self._pardons[index] -= 1
+        return True
 
     def silent(self, index: int, error: CallError, now: float) -> None:
         """An endpoint lets its calls hang."""
@@ -155,16 +159,20 @@ class Ward:
 
     def _apply(self, *indices: int) -> None:
         """Give endpoints the limits that follow from what is known, all of them before anybody is placed."""
-        limits = self._router.limits
-        changes = [(i, limits[i], limit) for i in indices if limits[i] != (limit := self._limit(i))]
-        for index, _, limit in changes:
-            self._router.set_limit(index, limit)
-        for index, was, limit in changes:
+        router = self._router
+        changes = []
+        for index in indices:
+            limit, trial = self._limit(index), self.health.condition(index) is Condition.TRIAL
+            was, was_closed = router.limits[index], router.closed[index]
+            if limit != was or was_closed != (trial or not limit):
+                router.set_limit(index, limit, trial=trial)
+                changes.append((index, was, limit, was_closed != router.closed[index]))
+        for index, was, limit, _ in changes:
             if limit > was:
                 self._admission.opened(index)
             elif not limit:
                 self._admission.unpin(index)
-        if any(not (was and limit) for _, was, limit in changes):
+        if any(turned for _, _, _, turned in changes):
             self._waiting.watch()
         if changes:
             self._set_alarm()
@@ -200,6 +208,8 @@ class Ward:
         except CallError as failure:
             error = failure
             self._waiting.abandon(index)
+        else:
+            self._allowed[index] = UNLIMITED
         self.health.probed(index, error, asyncio.get_running_loop().time())
         self._apply(index)
         self._set_alarm()

@@ -43,6 +43,8 @@ class PoolStatistics(msgspec.Struct, frozen=True):
         waiting: Calls that wait for a slot.
         hedges: Requests that were sent beside a late one.
         moves: Requests that an idle endpoint got because a slow one had them.
+        excused: Retries that cost no budget: the first failures of endpoints that never answered, and calls that waited
+            for the end of an outage.
     """
 
     endpoints: tuple[EndpointStatistics, ...]
@@ -53,3 +55,4 @@ class PoolStatistics(msgspec.Struct, frozen=True):
     waiting: int
     hedges: int = 0
     moves: int = 0
+    excused: int = 0
