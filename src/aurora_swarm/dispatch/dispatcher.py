@@ -314,6 +314,7 @@ class Dispatcher:
         """Note that an attempt begins; returns how many seconds it may take."""
         began = errand.began = self._now()
         errand.index = index
+        errand.on_trial = self._router.closed[index]
         errand.endpoint = self.endpoints[index]
         if not errand.deadline:
             errand.deadline = began + max(self.limits.deadline_s, errand.timeout_s)
@@ -343,7 +344,7 @@ class Dispatcher:
         if self._ward.pardons(errand.index):
             self._budget.excused += 1
         elif not self._budget.spend():
-            if not errand.view.out or now >= errand.deadline:
+            if not errand.view.out or errand.on_trial or now >= errand.deadline:
                 return None
             self._budget.excused += 1
             return 0.0

@@ -29,6 +29,7 @@ class Errand(Ticket):
     Attributes:
         index: The endpoint of the attempt under way.
         began: When that attempt was sent.
+        on_trial: Whether it was to show that its endpoint is back.
         flying: Whether it is under way.
         deadline: When the errand has used up its time; 0 before its first attempt.
         failures: Attempts that gave no answer.
@@ -39,12 +40,14 @@ class Errand(Ticket):
 
     __slots__ = (
         "began", "call", "calls", "cancelling", "deadline", "endpoint",
-        "error", "failures", "flying", "index", "prize", "race",
+        "error", "failures", "flying", "index",
+        "on_trial", "prize", "race",
         "retries", "task", "timeout_s", "wish",
     )  # fmt: skip
 
     index: int
     began: float
+    on_trial: bool
 
     def __init__(  # noqa: PLR0917 - one caller, on the hot path, which is also why the base's is not called
         self,
