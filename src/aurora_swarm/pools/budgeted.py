@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any
 
 from aurora_swarm.errors import CallError, RequestRejectedError
 from aurora_swarm.pools.budgets import SURE, ContextBudget, length_of, with_max_tokens
@@ -47,14 +48,24 @@ class BudgetedTransport:
         self._counter = inner if isinstance(inner, TokenCounter) else None
         self._answers = 0
 
-    async def send(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> Reply:
+    def send(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> Coroutine[Any, Any, Reply]:
         """One call, one whole answer."""
         length = length_of(call.messages)
+        if self._has_learnt() and not self._may_not_fit(endpoint, length, call):
+            self._answers += 1
+            return self._inner.send(endpoint, call, timeout_s=timeout_s)  # as most calls go: nothing to do for them
+        return self._send(endpoint, call, length, timeout_s)
+
+    async def _send(self, endpoint: AgentEndpoint, call: Call, length: int, timeout_s: float) -> Reply:
         if self._may_not_fit(endpoint, length, call):
             call, timeout_s = await self._fitted(endpoint, call, length, timeout_s)
         reply = await self._inner.send(endpoint, call, timeout_s=timeout_s)
         self._learn(length, reply)
         return reply
+
+    def _has_learnt(self) -> bool:
+        """Whether the next answer need not be looked at."""
+        return self._answers >= _LEARN_FIRST and self._answers % _LEARN_EVERY != 0
 
     async def stream(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> AsyncIterator[Delta]:
         """One call, its answer as it is generated."""
@@ -170,8 +181,9 @@ class BudgetedTransport:
             return error
 
     def _learn(self, length: int, reply: Reply) -> None:
+        learnt = self._has_learnt()
         self._answers += 1
-        if self._answers <= _LEARN_FIRST or self._answers % _LEARN_EVERY == 0:
+        if not learnt:
             self._budget.learn(length, reply.usage.prompt_tokens)
 
     def _learn_many(self, lengths: list[int], answers: Sequence[Reply | CallError]) -> None:

@@ -229,6 +229,8 @@ def wire_messages(messages: Sequence[Message]) -> list[Message | _AssistantMessa
 
     Some chat templates (Gemma, Mistral) refuse roles that do not alternate.
     """
+    if len(messages) == 1:
+        return [wire_message(messages[0])]
     sent: list[Message | _AssistantMessage] = []
     for message in map(wire_message, messages):
         last = sent[-1] if sent else None

@@ -18,6 +18,8 @@ def as_prompt(messages: Sequence[Message]) -> str:
     Args:
         messages: At least one message.
     """
+    if len(messages) == 1:
+        return messages[0].content
     system = [m.content for m in messages if m.role == "system"]
     said = [m for m in messages if m.role != "system"]
     if len(said) <= 1:
