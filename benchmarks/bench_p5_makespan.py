@@ -18,9 +18,10 @@ from aurora_swarm.values.endpoint import AgentEndpoint
 from bare_client import RoundRobin
 
 ENDPOINTS = 384
-FASTEST_S, SLOWEST_S = 0.2, 0.8
+FASTEST_S, SLOWEST_S = 0.4, 1.6
 STRAGGLERS, STRAGGLE, DEAD = 0.05, 10.0, 0.02
-CONCURRENCY = 3_072
+SLOTS = 8
+CONCURRENCY = ENDPOINTS * SLOTS
 
 OPTIONS = harness.arguments(
     __doc__,
@@ -38,7 +39,7 @@ def fleet_plans(seed: int = 1) -> tuple[list[ServerPlan], dict[int, Fault]]:
     plans = [
         ServerPlan(
             engine="generate",
-            capacity=dice.randint(4, 8),
+            capacity=SLOTS,
             latency_s=dice.uniform(FASTEST_S, SLOWEST_S),
             tokens=1,
         )
@@ -86,7 +87,7 @@ async def measure() -> harness.Report:
         "p5_makespan",
         "P5",
         "How near to the best possible is the time for a batch on an uneven fleet?",
-        f"{PROMPTS:,} prompts over {ENDPOINTS} simulated servers of 4-8 slots and {FASTEST_S:g}-{SLOWEST_S:g} s, "
+        f"{PROMPTS:,} prompts over {ENDPOINTS} simulated servers of {SLOTS} slots and {FASTEST_S:g}-{SLOWEST_S:g} s, "
         f"{STRAGGLERS:.0%} of them {STRAGGLE:g} times slower, {DEAD:.0%} dead; up to {CONCURRENCY:,} calls under way. "
         f"Client and fleet on one core each; median of {ROUNDS} runs of the pool, one of round robin.",
         ("client", "seconds", "of the bound"),

@@ -42,7 +42,7 @@ LOOK_HEALTHY = frozenset(("gray", "abort"))
 ALONE = "the others alone"
 
 OPTIONS = harness.arguments(__doc__)
-PROMPTS = 5_000 if OPTIONS.quick else 12_000
+PROMPTS = 5_000 if OPTIONS.quick else 10_000
 ROUNDS = 1 if OPTIONS.quick else 3
 DOWN_S = 5.0 if OPTIONS.quick else 40.0
 

@@ -27,7 +27,7 @@ STRAGGLERS, STRAGGLE = 0.01, 100.0
 PERCENTILES = (0.5, 0.99, 0.999)
 
 OPTIONS = harness.arguments(__doc__)
-PROMPTS = 10_000 if OPTIONS.quick else 40_000
+PROMPTS = 10_000 if OPTIONS.quick else 20_000
 ROUNDS = 1 if OPTIONS.quick else 3
 
 
