@@ -45,6 +45,9 @@ T = TypeVar("T")
 
 HEDGE = HedgePolicy()
 
+GOING_DOWN = 4
+"""A fleet of which one in so many is closed may be going down."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """What a dispatcher may spend.
@@ -339,18 +342,22 @@ class Dispatcher:
         now = self._now()
         if verdict is Verdict.WAIT:
             return 0.0 if now < errand.deadline else None
-        if errand.retries >= self._retry.max_attempts:
-            return None
-        if self._ward.pardons(errand.index):
+        if errand.retries < self._retry.max_attempts and self._ward.pardons(errand.index):
             self._budget.excused += 1
-        elif not self._budget.spend():
-            if not errand.view.out or errand.on_trial or now >= errand.deadline:
-                return None
-            self._budget.excused += 1
-            return 0.0
+        elif errand.retries >= self._retry.max_attempts or not self._budget.spend():
+            return self._outage_delay(errand, now)
         elsewhere = errand.only is None and len(errand.avoid) < len(errand.view.members)
         delay_s = backoff_s(self._retry, errand.retries, elsewhere=elsewhere, die=self._dice.random())
         return delay_s if now + delay_s < errand.deadline else None
+
+    def _outage_delay(self, errand: Errand, now: float) -> float | None:
+        """No further retry is left: where its fleet is going down, a call waits for the end of that, if it has time."""
+        view = errand.view
+        delay_s = 0.0 if view.out else self._dice.uniform(0.5, 1.5)
+        if errand.on_trial or GOING_DOWN * view.closed < len(view.members) or now + delay_s >= errand.deadline:
+            return None
+        self._budget.excused += 1
+        return delay_s
 
     def _give_up(self, errand: Errand) -> CallError:
         if self._waiting.closed:

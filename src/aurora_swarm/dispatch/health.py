@@ -5,7 +5,7 @@ An endpoint in good health has no entry here, so that the cost follows the troub
     well --3 failures--> resting --time--> probing --answers--> trial --a success--> well
                             ^                 |                   |
                             `----- silent ----'------ a failure --'        (each time resting twice as long)
-    well --429, 503--> cooling --time--> well
+    well --429, 503--> cooling --time--> trial
     any  --serves another model--> excluded
 """
 
@@ -134,7 +134,7 @@ class Health:
         """Ends what is due.
 
         Returns:
-            Endpoints to probe now, and endpoints that have cooled down and are open again.
+            Endpoints to probe now, and endpoints that have cooled down and may be tried.
         """
         due = [(i, p) for i, p in self._patients.items() if p.until <= now]
         probes = [i for i, p in due if p.condition is Condition.RESTING]
@@ -142,7 +142,7 @@ class Health:
         for index in probes:
             self._patients[index].condition = Condition.PROBING
         for index in cooled:
-            self._patients[index].condition = Condition.WELL
+            self._patients[index].condition = Condition.TRIAL
         return probes, cooled
 
     def probed(self, index: int, error: CallError | None, now: float) -> None:

@@ -17,7 +17,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
     """
 
     max_attempts: int = 4
-    base_s: float = 0.1
+    base_s: float = 0.2
     cap_s: float = 10.0
     budget_ratio: float = 0.2
     budget_floor: int = 10

@@ -70,6 +70,8 @@ def test_overload_cools_down_for_the_time_asked_and_needs_no_probe():
     health.overloaded(0, OverloadedError("busy"), 7.0, 0.0)
     assert health.limit(0) == 0
     assert health.wake(7.0) == ([], [0])
+    assert health.limit(0) == 1
+    health.succeeded(0)
     assert health.limit(0) == UNLIMITED
 
 

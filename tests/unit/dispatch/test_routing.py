@@ -50,7 +50,7 @@ def test_endpoints_to_avoid_are_taken_only_when_nothing_else_is_free():
 
 def test_a_view_sees_the_load_that_another_view_causes():
     router = Router(3)
-    everyone, pair = router.view(range(3)), router.view([0, 1])
+    _everyone, pair = router.view(range(3)), router.view([0, 1])
     for _ in range(5):
         router.take(0)
     assert [router.take_least(pair) for _ in range(3)] == [1, 1, 1]

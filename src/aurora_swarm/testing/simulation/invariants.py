@@ -19,6 +19,7 @@ from aurora_swarm.testing.simulation.scenario import Scenario
 from aurora_swarm.testing.simulation.transport import SimulatedTransport, answer_to, is_bad
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.outcome import Outcome
+from aurora_swarm.values.policy import HedgePolicy
 from aurora_swarm.values.statistics import PoolStatistics
 
 SLACK_S = 0.1
@@ -32,9 +33,11 @@ class LimitWatch:
 
     Args:
         size: Number of endpoints.
+        slack: Calls beyond its limit that an endpoint with one free slot may get, since some travel together.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, slack: int) -> None:
+        self._slack = slack
         self._at = [-1.0] * size
         self._best = [1 << 30] * size
         self._last = [1 << 30] * size
@@ -44,7 +47,7 @@ class LimitWatch:
         fresh = self._at[index] != now
         self._best[index] = max(self._last[index] if fresh else self._best[index], limit)
         self._at[index], self._last[index] = now, limit
-        return self._best[index]
+        return self._best[index] + self._slack
 
 
 class Traffic:
@@ -54,9 +57,11 @@ class Traffic:
         self.sent: defaultdict[str, list[int]] = defaultdict(list)
         self.answered: defaultdict[str, set[int]] = defaultdict(set)
         self.first_s: dict[str, float] = {}
+        self.trials = 0
 
-    def note(self, what: str, index: int, prompts: Sequence[str], now: float) -> None:
+    def note(self, what: str, index: int, prompts: Sequence[str], now: float, *, on_trial: bool) -> None:
         """Something happened to a request."""
+        self.trials += what == "sent" and on_trial
         for prompt in prompts:
             if what == "sent":
                 self.sent[prompt].append(index)
@@ -100,9 +105,7 @@ def check_call(
         yield from _check_record(scenario, ended, traffic)
 
 
-def _check_answer(
-    prompt: str, outcome: Outcome, traffic: Traffic, fleet: Sequence[AgentEndpoint]
-) -> Iterator[str]:
+def _check_answer(prompt: str, outcome: Outcome, traffic: Traffic, fleet: Sequence[AgentEndpoint]) -> Iterator[str]:
     if outcome.reply is None:
         yield "has neither an answer nor an error"
     elif outcome.reply.text != answer_to(prompt):
@@ -170,31 +173,40 @@ def check_end(statistics: PoolStatistics, transport: SimulatedTransport, left: S
     yield from (f"left over: {each}" for each in left)
 
 
-def check_budget(scenario: Scenario, statistics: PoolStatistics, transport: SimulatedTransport) -> Iterator[str]:
+def check_budget(
+    scenario: Scenario, statistics: PoolStatistics, transport: SimulatedTransport, traffic: Traffic
+) -> Iterator[str]:
     """Whether more was sent than the budgets allow.
 
-    Busy and wrong endpoints are asked at no cost to the budget, and so are rivals of attempts that hang: each of those
-    is bounded by its endpoint's rest instead.
+    Some requests cost no retry, since something else bounds them: those to busy and to wrong endpoints, rivals of
+    attempts that hang, the trial of an endpoint after a rest, and the first ones to an endpoint that never answered.
 
     Args:
         scenario: What was planned.
         statistics: The dispatcher's, after the last call.
         transport: The fleet.
+        traffic: What the endpoints saw.
     """
-    retry, hedge, met = scenario.retry, scenario.hedge, transport.injected
-    allowed = retry.budget_floor + retry.budget_ratio * statistics.calls
-    if statistics.retries > allowed + 1:
-        yield f"{statistics.retries} retries, {allowed:g} allowed"
-    free = sum(met[kind] for kind in ("overloaded", "wrong_model", "hang", "gray", "slow"))
-    if hedge is not None:
-        hedges = hedge.budget_floor + hedge.budget_ratio * statistics.calls
-        moves = hedge.budget_floor + hedge.move_ratio * statistics.calls
-        if statistics.hedges > hedges + 1 or statistics.moves > moves + 1:
-            yield f"{statistics.hedges} hedges and {statistics.moves} moves, {hedges:g} and {moves:g} allowed"
-        free += statistics.hedges + statistics.moves
+    met, calls = transport.injected, statistics.calls
+    retries = scenario.retry.budget_floor + scenario.retry.budget_ratio * calls + 1
+    if statistics.retries > retries:
+        yield f"{statistics.retries} retries, {retries:g} allowed"
+    yield from _check_hedges(scenario.hedge, statistics)
+    bounded = sum(met[kind] for kind in ("overloaded", "wrong_model", "hang", "gray", "slow"))
+    bounded += traffic.trials + statistics.excused + statistics.hedges + statistics.moves
     sent = sum(server.requests for server in transport.servers.values())
-    if sent > statistics.calls + allowed + 1 + free:
-        yield f"{sent} requests for {statistics.calls} calls, {allowed:g} retries and {free} others"
+    if sent > calls + retries + bounded:
+        yield f"{sent} requests for {calls} calls, {retries:g} retries and {bounded} others"
+
+
+def _check_hedges(hedge: HedgePolicy | None, statistics: PoolStatistics) -> Iterator[str]:
+    if hedge is None:
+        hedges = moves = 0.0
+    else:
+        hedges = hedge.budget_floor + hedge.budget_ratio * statistics.calls + 1
+        moves = hedge.budget_floor + hedge.move_ratio * statistics.calls + 1
+    if statistics.hedges > hedges or statistics.moves > moves:
+        yield f"{statistics.hedges} hedges and {statistics.moves} moves, {hedges:g} and {moves:g} allowed"
 
 
 def check_concurrency(scenario: Scenario, transport: SimulatedTransport) -> Iterator[str]:
@@ -207,5 +219,3 @@ def check_concurrency(scenario: Scenario, transport: SimulatedTransport) -> Iter
     most = scenario.limits.concurrency + max(len(plan.prompts) for plan in scenario.calls) - 1
     if transport.most_open > most:
         yield f"{transport.most_open} calls were under way, {most} allowed"
-
-

@@ -30,7 +30,7 @@ from aurora_swarm.values.reply import EndpointInfo
 
 T = TypeVar("T")
 
-HORIZON_S = 5e4
+HORIZON_S = 1e6
 """A call that has not ended by then waits forever."""
 
 TICK_S = 1e-6
@@ -46,14 +46,16 @@ class TimerCountingLoop(VirtualTimeLoop):
     def __init__(self) -> None:
         super().__init__()
         self._timers: list[asyncio.TimerHandle] = []
+        self._many = 1000
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # the base takes the types of the arguments along
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Like the base, and remembered."""
         timer = super().call_at(when, callback, *args, context=context)
-        if len(self._timers) > 1000:
+        if len(self._timers) > self._many:
             self._timers = self._pending()
+            self._many = 1000 + 2 * len(self._timers)
         self._timers.append(timer)
         return timer
 
@@ -107,7 +109,7 @@ class _Run:
             dice=dice,
         )
         self.views = [self.dispatcher.view(v) for v in scenario.views or (range(len(self.fleet)),)]
-        self.limits = LimitWatch(len(self.fleet))
+        self.limits = LimitWatch(len(self.fleet), slack=max(len(plan.prompts) for plan in scenario.calls) - 1)
         self.traffic = Traffic()
         self.events: list[Event] = []
         self.violations: list[str] = []
@@ -125,12 +127,13 @@ class _Run:
         prompts = [call.messages[-1].content for call in calls]
         self.note(what, index, " ".join(prompts))
         now = asyncio.get_running_loop().time()
-        self.traffic.note(what, index, prompts, now)
         seen = self.dispatcher.statistics((index,)).endpoints[0]
+        self.traffic.note(what, index, prompts, now, on_trial=seen.condition == "trial")
         allowed = self.limits.allowed(index, seen.limit, now)
         open_here = self.transport.servers[endpoint].open
         if what == "sent" and open_here >= allowed:
-            self.violations.append(f"endpoint {index} has {open_here + len(calls)} calls at {now:.6f}, may have {allowed}")
+            many = open_here + len(calls)
+            self.violations.append(f"endpoint {index} has {many} calls at {now:.6f}, may have {allowed}")
         if open_here > seen.outstanding:
             self.violations.append(f"endpoint {index} has {open_here} calls at {now:.6f}, booked {seen.outstanding}")
 
@@ -149,7 +152,7 @@ class _Run:
         await asyncio.sleep(0)
         self.check(ended)
         self.violations += check_end(statistics, self.transport, _left_over())
-        self.violations += check_budget(self.scenario, statistics, self.transport)
+        self.violations += check_budget(self.scenario, statistics, self.transport, self.traffic)
         self.violations += check_concurrency(self.scenario, self.transport)
         return SimulationReport(
             seed=self.scenario.seed,
@@ -176,8 +179,10 @@ class _Run:
             for plan, task in zip(self.scenario.calls, tasks, strict=True)
             if task in pending
         ]
-        for owned in (*pending, closing, *timers):
-            owned.cancel()
+        for task in (*pending, closing):
+            task.cancel()
+        for timer in timers:
+            timer.cancel()
         await asyncio.wait([*tasks, closing])
         return [self.ended(n, task, task in done) for n, task in enumerate(tasks)]
 

@@ -9,7 +9,7 @@ from typing import Self
 import msgspec
 
 from aurora_swarm.dispatch.dispatcher import Limits
-from aurora_swarm.testing.simulation.faults import KINDS, Fault
+from aurora_swarm.testing.simulation.faults import KINDS, Fault, Kind
 from aurora_swarm.testing.simulation.servers import EndpointPlan
 from aurora_swarm.testing.simulation.transport import BAD
 from aurora_swarm.values.policy import HealthPolicy, HedgePolicy, RetryPolicy
@@ -117,15 +117,17 @@ def _endpoint(dice: random.Random, sick: float, outage: tuple[Fault, ...]) -> En
 def _outage(dice: random.Random) -> tuple[Fault, ...]:
     """The whole fleet is away for a while."""
     start_s = dice.uniform(0.0, 10.0)
-    kind = dice.choice(("refuse", "refuse", "hang", "server_error", "overloaded"))
+    kind: Kind = dice.choice(("refuse", "refuse", "hang", "server_error", "overloaded"))
     return (Fault(kind, start_s=start_s, end_s=start_s + dice.uniform(1.0, 60.0), retry_after_s=2.0),)
 
 
 def _fault(dice: random.Random) -> Fault:
     start_s = dice.choice((0.0, 0.0, dice.uniform(0.0, 15.0)))
+    kind = dice.choice(KINDS)
     return Fault(
-        dice.choice(KINDS),
-        rate=dice.choice((1.0, 1.0, 0.5, 0.1)),
+        kind,
+        # Whoever is always busy is asked once a second for as long as a deadline allows: true, and a waste of our time.
+        rate=dice.choice((0.5, 0.1) if kind == "overloaded" else (1.0, 1.0, 0.5, 0.1)),
         start_s=start_s,
         end_s=dice.choice((float("inf"), start_s + dice.uniform(0.5, 30.0))),
         period_s=dice.choice((0.0, 0.0, 0.0, dice.uniform(0.2, 8.0))),

@@ -24,7 +24,6 @@ from aurora_swarm.errors import (
 )
 from aurora_swarm.testing.simulation.faults import SEEN_BY_PARTS, SEEN_BY_PROBES, Fault, Kind
 
-
 PROBE_S = 0.005
 """Seconds that a probe takes."""
 REFUSAL_S = 0.002
