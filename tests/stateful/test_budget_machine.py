@@ -1,4 +1,4 @@
-"""Budgets for retries and hedges: never more than the share and the floor, and never refused while something is left."""
+"""Budgets for retries and hedges: never more than share and floor, and never refused while something is left."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
