@@ -203,9 +203,11 @@ async def test_cancelling_the_start_leaves_no_child(config: LocalConfig, after_s
     server = LocalServer(config)
     starting = asyncio.create_task(server.__aenter__())
     await asyncio.sleep(after_s)
-    starting.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await starting
+    if starting.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    else:  # a fast machine has started it by then
+        await server.__aexit__(None, None, None)
     assert not server.alive
     assert children() == []
 

@@ -31,7 +31,7 @@ class RetryBudgetMachine(RuleBasedStateMachine):
     @invariant()
     def the_share_is_never_exceeded(self):
         assert (self.budget.calls, self.budget.retries) == (self.calls, self.spent)
-        assert self.spent < self.floor + self.ratio * self.calls + 1
+        assert self.spent < self.floor + self.ratio * self.calls + 1 + 1e-9
 
 
 class Flight:
@@ -107,8 +107,8 @@ class HedgingMachine(RuleBasedStateMachine):
     @invariant()
     def the_share_is_never_exceeded(self):
         allowed = self.policy.budget_floor + self.policy.budget_ratio * self.flights.calls
-        assert self.flights.hedges < allowed + 1
-        assert self.flights.moves < allowed + 1
+        assert self.flights.hedges <= allowed + 1 + 1e-9
+        assert self.flights.moves <= allowed + 1 + 1e-9
         assert self.flights.hedges + self.flights.moves <= len(self.named)
 
     @invariant()

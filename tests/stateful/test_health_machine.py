@@ -10,6 +10,7 @@ from aurora_swarm.values.policy import HealthPolicy
 
 INDEX = st.integers(0, 2)
 FAULT, BUSY, WRONG = ConnectError("refused"), OverloadedError("busy"), WrongModelError("serves another")
+ROUNDING = 1e-6
 OPEN = {Condition.WELL, Condition.TRIAL}
 
 
@@ -34,8 +35,12 @@ class HealthMachine(RuleBasedStateMachine):
         wait_s = self.until[index] - self.now
         if condition is Condition.RESTING:
             self.failures[index] = max(self.failures[index], 1)
-            assert min(self.policy.rest_s, self.policy.rest_cap_s) / 4 - 1e-9 <= wait_s <= self.policy.rest_cap_s + 1e-9
-            assert wait_s >= min(self.last_rest_s[index], self.policy.rest_cap_s) - 1e-9
+            assert (
+                min(self.policy.rest_s, self.policy.rest_cap_s) / 4 - ROUNDING
+                <= wait_s
+                <= self.policy.rest_cap_s + ROUNDING
+            )
+            assert wait_s >= min(self.last_rest_s[index], self.policy.rest_cap_s) - ROUNDING
             self.last_rest_s[index] = wait_s
 
     def health_until(self, index):
@@ -74,9 +79,9 @@ class HealthMachine(RuleBasedStateMachine):
         if before in OPEN:
             self.rested(index, Condition.COOLING)
             wait_s = self.until[index] - self.now
-            assert 0 < wait_s <= max(self.policy.cooldown_cap_s, self.policy.rest_cap_s)
+            assert 0 < wait_s <= max(self.policy.cooldown_cap_s, self.policy.rest_cap_s) + ROUNDING + ROUNDING
             if retry_after_s is not None:
-                assert wait_s >= min(retry_after_s, self.policy.cooldown_cap_s) - 1e-9
+                assert wait_s >= min(retry_after_s, self.policy.cooldown_cap_s) - ROUNDING
 
     @rule(index=INDEX)
     def succeeded(self, index):

@@ -121,7 +121,7 @@ class Admission:
         """A slot is free again: the best waiter gets it."""
         self.free += weight
         self._router.give(index, weight)
-        if self.waiting:
+        if self.waiting or self._blocked_pins or self._blocked_views:
             self.opened(index)
 
     def opened(self, index: int) -> None:

@@ -79,7 +79,7 @@ def embeddings(vectors: Sequence[Sequence[float]]) -> dict[str, Any]:
     return {"object": "list", "model": MODEL, "data": data, "usage": {"prompt_tokens": len(vectors)}}
 
 
-def models(*names: str, max_model_len: int | None = 4096, owned_by: str = "vllm") -> dict[str, Any]:
+def models(*names: str, max_model_len: int | None = 131_072, owned_by: str = "vllm") -> dict[str, Any]:
     """Of ``/v1/models``."""
     data = [{"id": name, "object": "model", "owned_by": owned_by, "max_model_len": max_model_len} for name in names]
     return {"object": "list", "data": data}

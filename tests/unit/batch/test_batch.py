@@ -57,7 +57,7 @@ def test_every_input_gets_one_result_in_input_order():
     results, _ = run(inputs=texts(30), delay_s=lambda call, endpoint: hash(task_of(call)) % 7)
     assert [r.output for r in results] == [Out(word=f"t{i}") for i in range(30)]
     assert [r.index for r in results] == list(range(30))
-    assert all(r.ok and r.error is None and r.attempts == 1 and r.turns == 1 for r in results)
+    assert all(r.ok and r.error is None and 1 <= r.attempts <= 2 and r.turns == 1 for r in results)  # one may be raced
 
 
 def test_no_inputs_are_a_valid_empty_run():

@@ -56,7 +56,7 @@ async def test_llamacpp_without_props_is_well_all_the_same(props: Answer) -> Non
 async def test_other_engines_are_not_asked_for_slots() -> None:
     async with asked() as (transport, server):
         info = await transport.probe(server.endpoint, timeout_s=5)
-    assert info == EndpointInfo((answers.MODEL,), 4096, "vllm", info.latency_s)
+    assert info == EndpointInfo((answers.MODEL,), 131_072, "vllm", info.latency_s)
     assert [request.path for request in server.requests] == ["/v1/models"]
 
 
