@@ -149,3 +149,21 @@ class AdmissionMachine(RuleBasedStateMachine):
 
 TestAdmission = AdmissionMachine.TestCase
 TestAdmission.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+
+
+def test_a_withdrawn_waiter_leaves_nobody_stuck_behind_it():
+    """Found by the machine: its queue stayed closed while the endpoint became free, and later ones waited in it."""
+    router = Router(3, 1)
+    admission = Admission(router, 3)
+    alone, others = router.view([0]), router.view([1, 2])
+    assert admission.request(Ticket(alone)) == 0
+    impatient = Ticket(alone)
+    assert admission.request(impatient) is None
+    admission.withdraw(impatient)
+    admission.release(0)
+    router.set_limit(1, 2)
+    assert all(admission.request(Ticket(others)) is not None for _ in range(3))
+    late = Ticket(alone)
+    assert admission.request(late) is None
+    admission.release(1)
+    assert late.granted == 0
