@@ -397,27 +397,31 @@ class Dispatcher:
         index = errand.wish
         if index is None or index not in self._slots:
             return await self._pursue(errand)
-        await self._enter(index, prefix)
+        cold, outcome = await self._enter(index, prefix), None
+        began = self._now()
         try:
-            return await self._pursue(errand)
+            outcome = await self._pursue(errand)
         finally:
-            self._gate.leave(index, prefix)
+            answered = outcome is not None and outcome.error is None
+            self._gate.leave(index, prefix, cold=cold, took_s=self._now() - began if answered else None)
+        return outcome
 
-    async def _enter(self, index: int, prefix: str) -> None:
-        if self._gate.enter(index, prefix):
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async def _enter(self, index: int, prefix: str) -> bool:
+        """Wait until the call may go to its endpoint; whether its prefix is to be computed there."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
 
-        def notify() -> None:
+        def notify(cold: bool) -> None:
             if not turn.done():
-                turn.set_result(None)
+                turn.set_result(cold)
 
         self._gate.wait(index, prefix, notify)
+        loop.call_soon(self._gate.open, index)
         try:
-            await turn
+            return await turn
         except asyncio.CancelledError:
             if not self._gate.withdraw(index, prefix, notify):
-                self._gate.leave(index, prefix)
+                self._gate.leave(index, prefix, cold=False, took_s=None)
             raise
 
 

@@ -128,7 +128,11 @@ class Homes:
 
 
 class Gate:
-    """How many calls of one prefix may be at an endpoint whose cache is per slot.
+    """Lets calls to endpoints whose cache is per slot, so that prefixes do not wash each other out.
+
+    At most as many prefixes as the endpoint has slots are under way there, each with its share of the slots; the
+    others wait for one of them to be through. A prefix uses a further slot, where it must be computed once more, only
+    if its calls would wait longer for the slots that it has.
 
     Args:
         slots: Sequences that the endpoint runs at a time, by endpoint; others have no gate.
@@ -136,43 +140,118 @@ class Gate:
 
     def __init__(self, slots: Mapping[int, int]) -> None:
         self._slots = slots
-        self._inside: dict[int, dict[str, int]] = {}
-        self._waiting: dict[tuple[int, str], deque[Callable[[], None]]] = {}
+        self._places: dict[int, _Place] = {}
 
-    def enter(self, index: int, prefix: str) -> bool:
-        """Whether one more call of the prefix may go to the endpoint now; if so it counts as there."""
-        groups_here = self._inside.setdefault(index, {})
-        inside = groups_here.setdefault(prefix, 0)
-        if inside >= max(1, self._slots[index] // len(groups_here)):
-            return False
-        groups_here[prefix] = inside + 1
-        return True
+    def wait(self, index: int, prefix: str, notify: Callable[[bool], None]) -> None:
+        """Ask to be let in; `open` does so, once all who come together have asked.
 
-    def wait(self, index: int, prefix: str, notify: Callable[[], None]) -> None:
-        """Be told when the call has been let in. Those who came first are let in first."""
-        self._waiting.setdefault((index, prefix), deque()).append(notify)
+        Args:
+            index: The endpoint.
+            prefix: Identity of the prefix.
+            notify: Called when the call may go, with whether the prefix has to be computed for it.
+        """
+        self._places.setdefault(index, _Place()).group(prefix).waiting.append(notify)
 
-    def withdraw(self, index: int, prefix: str, notify: Callable[[], None]) -> bool:
+    def open(self, index: int) -> None:
+        """Let in who may go."""
+        if place := self._places.get(index):
+            place.let_in(self._slots[index])
+
+    def withdraw(self, index: int, prefix: str, notify: Callable[[bool], None]) -> bool:
         """Stop waiting.
 
         Returns:
             Whether it was still waiting; if not, it had been let in and must `leave`.
         """
-        queue = self._waiting.get((index, prefix), deque())
-        if notify not in queue:
+        place = self._places.get(index)
+        group = place.find(prefix) if place else None
+        if place is None or group is None or notify not in group.waiting:
             return False
-        queue.remove(notify)
+        group.waiting.remove(notify)
+        place.forget_if_done(prefix, group)
+        self.open(index)
         return True
 
-    def leave(self, index: int, prefix: str) -> None:
-        """A call is over: others of its prefix, or of those that share the slots, are let in."""
-        groups_here = self._inside[index]
-        groups_here[prefix] -= 1
-        if not groups_here[prefix] and not self._waiting.get((index, prefix)):
-            del groups_here[prefix]
-        for other in (prefix, *groups_here):
-            queue = self._waiting.get((index, other))
-            while queue and self.enter(index, other):
-                queue.popleft()()
-            if queue is not None and not queue:
-                del self._waiting[index, other]
+    def leave(self, index: int, prefix: str, *, cold: bool, took_s: float | None) -> None:
+        """A call is over: others of its prefix, or of those that wait for the slots, are let in.
+
+        Args:
+            index: The endpoint.
+            prefix: Identity of the prefix.
+            cold: What `notify` was told.
+            took_s: Seconds since then; None where there was no answer.
+        """
+        place = self._places[index]
+        place.left(prefix, cold, took_s)
+        self.open(index)
+        if place.is_empty:
+            del self._places[index]
+
+
+class _Group:
+    """Calls of one prefix at one endpoint: who waits, how many are inside, and on how many slots they were at most."""
+
+    __slots__ = ("inside", "waiting", "warm")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Callable[[bool], None]] = deque()
+        self.inside = 0
+        self.warm = 0
+
+    def let_in(self) -> None:
+        self.inside += 1
+        cold = self.inside > self.warm
+        self.warm = max(self.warm, self.inside)
+        self.waiting.popleft()(cold)
+
+
+class _Place:
+    """One endpoint: prefixes under way, those that wait for them to be through, and what a slot's first call cost."""
+
+    def __init__(self) -> None:
+        self._active: dict[str, _Group] = {}
+        self._later: dict[str, _Group] = {}
+        self._cold_s = self._warm_s = 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._active and not self._later
+
+    def find(self, prefix: str) -> _Group | None:
+        return self._active.get(prefix) or self._later.get(prefix)
+
+    def group(self, prefix: str) -> _Group:
+        return self.find(prefix) or self._later.setdefault(prefix, _Group())
+
+    def forget_if_done(self, prefix: str, group: _Group) -> None:
+        if not group.waiting and not group.inside:
+            self._active.pop(prefix, None)
+            self._later.pop(prefix, None)
+
+    def left(self, prefix: str, cold: bool, took_s: float | None) -> None:
+        group = self._active[prefix]
+        group.inside -= 1
+        self.forget_if_done(prefix, group)
+        if took_s is not None and cold:
+            self._cold_s = took_s
+        elif took_s is not None:
+            self._warm_s = took_s
+
+    def let_in(self, slots: int) -> None:
+        while self._later and len(self._active) < slots:
+            prefix = next(iter(self._later))
+            self._active[prefix] = self._later.pop(prefix)
+        room = slots - sum(group.inside for group in self._active.values())
+        share, more = divmod(slots, len(self._active) or 1)
+        for number, group in enumerate(list(self._active.values())):
+            mine = share + (number < more)
+            group.warm = min(group.warm, mine)
+            while room > 0 and group.waiting and group.inside < mine and self._may_enter(group):
+                room -= 1
+                group.let_in()
+
+    def _may_enter(self, group: _Group) -> bool:
+        """Whether a slot has the prefix, or computing it in a further one is quicker than to wait for those."""
+        if group.inside < group.warm or not group.warm or not self._warm_s:
+            return True
+        return len(group.waiting) * self._warm_s > group.warm * self._cold_s

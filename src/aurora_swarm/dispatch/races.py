@@ -177,7 +177,7 @@ class Races:
             return
         loads, limits = self._router.loads, self._router.limits
         idle = [i for i, load in enumerate(loads) for _ in range(min(limits[i], self._share) - load)]
-        for flight, index in self.flights.movable(now, idle, lambda flight, index: index in _errand(flight).view):
+        for flight, index in self.flights.movable(now, idle, _may_move):
             self._start(flight, index, now)
 
     def _start(self, flight: Flight, pin: int | None, now: float) -> None:
@@ -241,6 +241,12 @@ class Races:
             errand.flying = False
             errand.task.cancel()
         return True
+
+
+def _may_move(flight: Flight, index: int) -> bool:
+    """Calls with a prefix stay where it is computed: elsewhere they would take longer than others took."""
+    errand = _errand(flight)
+    return index in errand.view and not errand.call.prefix
 
 
 def _errand(flight: Flight) -> Errand:

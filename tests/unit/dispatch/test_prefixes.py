@@ -63,18 +63,52 @@ def test_a_prefix_sticks_while_the_load_is_bounded():
     assert homes.choose("p", total, lambda i: True) == 1
 
 
-def test_a_group_uses_its_share_of_the_slots():
-    gate = Gate({0: 8})
-    assert [gate.enter(0, "a") for _ in range(9)] == [True] * 8 + [False]
-    told = []
-    for name in ("first", "second"):
-        gate.wait(0, "a", lambda name=name: told.append(name))
-    assert gate.enter(0, "b")
-    for _ in range(4):
-        gate.leave(0, "a")
-    assert told == []
-    gate.leave(0, "a")
-    assert told == ["first"]
+def ask(gate, prefix, count, told, index=0):
+    """Some calls of a prefix that come together; their names go to `told` when they are let in."""
+    for number in range(count):
+        gate.wait(index, prefix, lambda cold, name=f"{prefix}{number}": told.append((name, cold)))
+
+
+def test_calls_that_come_together_share_the_slots():
+    gate, told = Gate({0: 4}), []
+    ask(gate, "a", 5, told)
+    ask(gate, "b", 5, told)
+    gate.open(0)
+    assert told == [("a0", True), ("a1", True), ("b0", True), ("b1", True)]
+    gate.leave(0, "a", cold=True, took_s=9.0)
+    assert told[4:] == [("a2", False)]
+
+
+def test_no_more_prefixes_than_slots_are_under_way():
+    gate, told = Gate({0: 2}), []
+    for prefix in "abc":
+        ask(gate, prefix, 2, told)
+    gate.open(0)
+    assert told == [("a0", True), ("b0", True)]
+    gate.leave(0, "a", cold=True, took_s=9.0)
+    assert told[2:] == [("a1", False)]
+    gate.leave(0, "a", cold=False, took_s=1.0)
+    assert told[3:] == [("c0", True)]
+
+
+def test_a_prefix_takes_a_further_slot_only_if_that_is_quicker_than_waiting():
+    for count, expected in ((10, 0), (40, 1)):
+        gate, told = Gate({0: 2}), []
+        ask(gate, "a", count, told)
+        ask(gate, "b", 2, told)
+        gate.open(0)
+        gate.leave(0, "b", cold=True, took_s=20.0)
+        gate.leave(0, "b", cold=False, took_s=1.0)
+        assert told[:3] == [("a0", True), ("b0", True), ("b1", False)]
+        assert len(told) - 3 == expected
+
+
+def test_spare_slots_are_used():
+    gate, told = Gate({0: 8}), []
+    for prefix in "abc":
+        ask(gate, prefix, 8, told)
+    gate.open(0)
+    assert Counter(name[0] for name, _ in told) == {"a": 3, "b": 3, "c": 2}
 
 
 @given(st.lists(st.tuples(st.sampled_from(["ask", "leave", "withdraw"]), st.sampled_from("abc")), max_size=80))
@@ -88,22 +122,21 @@ def test_a_gate_forgets_nobody(steps):
 
     for action, name in steps:
         if action == "ask":
-            if gate.enter(0, name):
-                inside[name] += 1
-            else:
-                token = []
-                token.append(lambda name=name, token=token: let_in(name, token))
-                waiting[name].append(token)
-                gate.wait(0, name, token[0])
+            token = []
+            token.append(lambda cold, name=name, token=token: let_in(name, token))
+            waiting[name].append(token)
+            gate.wait(0, name, token[0])
+            gate.open(0)
         elif action == "withdraw" and waiting[name]:
             token = waiting[name].pop()
             assert gate.withdraw(0, name, token[0])
         elif action == "leave" and inside[name]:
             inside[name] -= 1
-            gate.leave(0, name)
+            gate.leave(0, name, cold=False, took_s=1.0)
+        assert sum(inside.values()) <= 4
     for _ in range(200):
         for name in "abc":
             if inside[name]:
                 inside[name] -= 1
-                gate.leave(0, name)
+                gate.leave(0, name, cold=True, took_s=2.0)
     assert not any(waiting.values())
