@@ -10,8 +10,8 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 
 import engines
@@ -23,6 +23,7 @@ from bare_client import gather_chats
 CALLS, GROUPS, SERVERS = 64, 4, 2
 PREFIX_WORDS = 1_000
 """As many tokens: each of the words is one."""
+ALONE_WORDS = 60
 MAX_TOKENS = 4
 
 OPTIONS = harness.arguments(
@@ -34,6 +35,7 @@ OPTIONS = harness.arguments(
     ],
 )
 ROUNDS = 1 if OPTIONS.quick else OPTIONS.rounds
+ALONE_ROUNDS = 2 if OPTIONS.quick else 8
 
 WORDS = (
     *("river", "mountain", "copper", "garden", "window", "letter", "morning", "engine", "silver", "market"),
@@ -59,7 +61,7 @@ def sharing(seed: str) -> tuple[list[str], list[int]]:
 
 def alone(seed: str) -> list[str]:
     """Prompts that share nothing."""
-    return [text(f"{seed}, {number}", PREFIX_WORDS // 8) for number in range(CALLS)]
+    return [text(f"{seed}, {number}", ALONE_WORDS) for number in range(CALLS)]
 
 
 class Burst:
@@ -100,10 +102,12 @@ async def by_pool(endpoints: list[AgentEndpoint], prompts: list[str]) -> Burst:
 SIDES = {"gather": by_gather, "pool": by_pool}
 
 
-async def bursts(opened: Opened, make: Callable[[str], list[str]], seed: str) -> dict[str, list[Burst]]:
+async def bursts(
+    opened: Opened, make: Callable[[str], list[str]], seed: str, rounds: int = ROUNDS
+) -> dict[str, list[Burst]]:
     """Some rounds of both sides in turn, each on new prompts, so that nothing of them is in any cache."""
     found: dict[str, list[Burst]] = {side: [] for side in SIDES}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for side in sorted(SIDES, reverse=bool(number % 2)):
             async with opened() as endpoints:
                 found[side].append(await SIDES[side](endpoints, make(f"{seed}, {side}, {number}")))
@@ -135,27 +139,29 @@ def compare_alone(report: harness.Report, engine: str, unshared: dict[str, list[
 
 
 async def on_llamacpp(report: harness.Report, slots: int) -> None:
-    """Fresh servers for every burst."""
+    """Fresh servers for every burst of prompts that share; the same ones for all that share nothing."""
     engine, least = f"llama.cpp, {slots} slots", max(GROUPS, SERVERS * slots)
 
     def opened() -> AbstractAsyncContextManager[list[AgentEndpoint]]:
         return engines.llamacpp(SERVERS, slots)
 
     compare(report, engine, least, await bursts(opened, lambda seed: sharing(seed)[0], engine))
-    compare_alone(report, engine, await bursts(opened, alone, f"{engine}, alone"))
+    async with opened() as endpoints:
+        await by_gather(endpoints, alone("warm-up"))
+        unshared = await bursts(lambda: nullcontext(endpoints), alone, f"{engine}, alone", ALONE_ROUNDS)
+    compare_alone(report, engine, unshared)
 
 
 async def on_vllm(report: harness.Report, folder: Path) -> None:
     """The same servers for all bursts: their prompts have nothing in common."""
     async with engines.vllm(folder, SERVERS) as endpoints:
 
-        @asynccontextmanager
-        async def opened() -> AsyncIterator[list[AgentEndpoint]]:
-            yield endpoints
+        def opened() -> AbstractAsyncContextManager[list[AgentEndpoint]]:
+            return nullcontext(endpoints)
 
         await by_gather(endpoints, alone("warm-up")[:8])
         compare(report, "vLLM", GROUPS, await bursts(opened, lambda seed: sharing(seed)[0], "vLLM"))
-        compare_alone(report, "vLLM", await bursts(opened, alone, "vLLM, alone"))
+        compare_alone(report, "vLLM", await bursts(opened, alone, "vLLM, alone", ALONE_ROUNDS))
 
 
 async def measure() -> harness.Report:
@@ -165,7 +171,8 @@ async def measure() -> harness.Report:
         "P6",
         "How often do real engines compute a prefix that many prompts share?",
         f"A cold burst of {CALLS} prompts in {GROUPS} groups of about 1,000 shared tokens over {SERVERS} servers; "
-        f"median of {ROUNDS} rounds on new prompts. The client shares the servers' cores. A call computes its "
+        f"median of {ROUNDS} rounds on new prompts. Where nothing is shared: {CALLS} prompts of about {ALONE_WORDS} "
+        f"tokens, {ALONE_ROUNDS} rounds on the same servers. The client shares the servers' cores. A call computes its "
         "prefix when less than half of its prompt tokens came from the engine's cache, as the engine reports it.",
         ("engine, client", "prefixes computed", "least", "prompt tokens computed", "seconds"),
     )

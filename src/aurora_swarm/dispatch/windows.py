@@ -24,12 +24,10 @@ START = 64
 """First window where nobody says: what one GPU server batches well; too much for a small one costs no goodput."""
 MOST_AT_START = 256
 """Longest first window, whatever the pool's concurrency."""
-EPOCH_MIN, EPOCH_MAX = 24, 192
+EPOCH_MIN, EPOCH_MAX = 64, 192
 """Finished calls that make a measurement: as many as the window holds, within these bounds."""
 FULL_SHARE = 0.8
 """Share of an epoch's calls that must have found the window full; a half-empty window says nothing."""
-WARM_UP = 8
-"""First answers, which do not count: the server's batch fills up."""
 NEARLY = 0.9
 """Share of the window that counts as full."""
 GOOD = 0.93
@@ -44,8 +42,12 @@ QUEUE = 2.5
 """Latency, in units of the first answers', that speaks of a queue."""
 SLACK = 1.25
 """Window, in units of the sequences that a server really runs."""
-RETRY_EPOCHS = 12
-"""Epochs after which shorter windows are measured again, or the next longer one."""
+RETRY_EPOCHS, RETRY_MOST = 12, 96
+"""Epochs after which shorter windows are measured again, or the next longer one; twice as many after each time, up to
+the second, and few again when the server has changed."""
+BAD, BAD_CALLS = 0.6, 24
+"""Goodput, in units of what the window before brought, below which a longer one is given up at once; and how many calls
+that one would have answered meanwhile."""
 
 
 class Windows:
@@ -124,7 +126,8 @@ class _Window:
     """One endpoint's window, and what is known of its goodput by rung."""
 
     __slots__ = (
-        "_began", "_calls", "_epoch", "_epochs", "_first", "_full", "_goal", "_latency", "_seen", "_skip", "_work",
+        "_began", "_calls", "_done", "_epoch", "_epochs", "_first", "_full", "_goal", "_hope", "_interval", "_latency",
+        "_moved", "_retry", "_seen", "_shifting", "_skip", "_tried", "_work",
         "fixed", "limit",
     )  # fmt: skip
 
@@ -134,8 +137,12 @@ class _Window:
         self._goal = 0
         self._seen: dict[int, float] = {}
         self._first: list[float] = []
-        self._skip = WARM_UP
+        self._skip = self.limit
         self._epochs = 0
+        self._retry = self._interval = RETRY_EPOCHS
+        self._hope = self._done = self._moved = 0.0
+        self._tried = 0
+        self._shifting = False
         self._reset(now)
 
     def finished(self, work: float, latency_s: float, load: int, now: float) -> bool:
@@ -145,6 +152,11 @@ class _Window:
             return self._grow(now)
         if len(self._first) < EPOCH_MIN:
             self._first.append(latency_s)
+        if self._hope:
+            self._done += work
+            self._tried += 1
+            if self._disappoints(now):
+                return self._give_up(load, now)
         if self._skip:
             self._skip -= 1
             if not self._skip:
@@ -166,7 +178,20 @@ class _Window:
         was, self.limit = self.limit, LADDER[rung]
         self._skip = load if self.limit > was else max(load - self.limit, 1)
         self._reset(now)
+        self._hope = self._seen.get(_rung(was), 0.0) if self.limit > was else 0.0
+        self._done, self._tried, self._moved = 0.0, 0, now
         return self.limit != was
+
+    def _disappoints(self, now: float) -> bool:
+        """Whether a longer window brings far less than the one before did."""
+        hoped = self._hope * (now - self._moved)
+        return self._done < BAD * hoped and hoped * self._tried >= BAD_CALLS * self._done
+
+    def _give_up(self, load: int, now: float) -> bool:
+        rung, seconds = _rung(self.limit), now - self._moved
+        self._interval = min(2 * self._interval, RETRY_MOST)
+        self._seen[rung] = self._done / seconds
+        return self.move_to(self._next(rung, self._unqueued_s(), self._tried / seconds), load, now)
 
     def _grow(self, now: float) -> bool:
         self.limit += 1
@@ -183,30 +208,38 @@ class _Window:
 
     def _end_epoch(self, load: int, now: float) -> bool:
         calls, seconds, latency_s = self._calls, now - self._began, self._latency / self._calls
-        rate, measured = self._work / seconds, self._full >= FULL_SHARE * calls
+        rate, measured, self._hope = self._work / seconds, self._full >= FULL_SHARE * calls, 0.0
         self._reset(now)
         if not measured:
             return False
         rung = _rung(self.limit)
-        self._remember(rung, rate)
-        if self._epochs % RETRY_EPOCHS == 0:
+        if not self._remember(rung, rate):
+            return False
+        if self._epochs >= self._retry:
             self._forget(rung, latency_s)
         chosen = self._next(rung, latency_s, calls / seconds)
         return chosen != rung and self.move_to(chosen, load, now)
 
-    def _remember(self, rung: int, rate: float) -> None:
+    def _remember(self, rung: int, rate: float) -> bool:
+        """Note a goodput; False where it speaks of a server that is just changing, and the next one will tell."""
         self._epochs += 1
         before = self._seen.get(rung)
         if before is None:
             self._seen[rung] = rate
-        elif not before / SHIFT < rate < before * SHIFT:
+        elif before / SHIFT < rate < before * SHIFT and not self._shifting:
+            self._seen[rung] = 0.7 * before + 0.3 * rate
+        elif not self._shifting:
+            self._shifting = True
+            return False
+        else:
             self._seen = {r: known * rate / before for r, known in self._seen.items()}
             self._first = [latency_s * before / rate for latency_s in self._first]
-        else:
-            self._seen[rung] = 0.7 * before + 0.3 * rate
+        self._shifting = False
+        return True
 
     def _forget(self, rung: int, latency_s: float) -> None:
         """Measure anew: the next one below while there is a queue, the next one above while there is none."""
+        self._retry = self._epochs + self._interval
         if latency_s <= QUEUE * self._unqueued_s():
             self._seen.pop(rung + 1, None)
         else:
