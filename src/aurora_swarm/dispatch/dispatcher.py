@@ -48,6 +48,9 @@ HEDGE = HedgePolicy()
 GOING_DOWN = 4
 """A fleet of which one in so many is closed may be going down."""
 
+MOSTLY = 0.5
+"""Share of the latest attempts that must have failed for the same suspicion."""
+
 
 class Limits(msgspec.Struct, frozen=True):
     """What a dispatcher may spend.
@@ -354,7 +357,8 @@ class Dispatcher:
         """No further retry is left: where its fleet is going down, a call waits for the end of that, if it has time."""
         view = errand.view
         delay_s = 0.0 if view.out else self._dice.uniform(0.5, 1.5)
-        if errand.on_trial or GOING_DOWN * view.closed < len(view.members) or now + delay_s >= errand.deadline:
+        going_down = GOING_DOWN * view.closed >= len(view.members) or self._races.failing > MOSTLY
+        if errand.on_trial or not going_down or now + delay_s >= errand.deadline:
             return None
         self._budget.excused += 1
         return delay_s

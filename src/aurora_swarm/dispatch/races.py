@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from aurora_swarm.dispatch.admission import Admission, Ticket
 from aurora_swarm.dispatch.budget import RetryBudget
@@ -12,15 +12,15 @@ from aurora_swarm.dispatch.hedging import Flight, Flights, Pace
 from aurora_swarm.dispatch.routing import Router
 from aurora_swarm.dispatch.waiting import CLOCK_TICK_S, WaitingRoom
 from aurora_swarm.dispatch.ward import Ward
-from aurora_swarm.errors import AttemptTimeoutError, CallCancelledError, CallError
+from aurora_swarm.errors import AttemptTimeoutError, CallCancelledError, CallError, EndpointError
 from aurora_swarm.ports.transport import Transport
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.outcome import Attempt
 from aurora_swarm.values.policy import HedgePolicy
 from aurora_swarm.values.reply import Reply
 
-Ended = Callable[[int, Errand, CallError, float], None]
-Answered = Callable[[int, Reply, float], None]
+LATEST = 0.03
+"""Weight of the latest attempt in the share that failed."""
 
 
 class Races:
@@ -41,6 +41,9 @@ class Races:
         share: Calls per endpoint that make it busy.
         timeout_s: Longest attempt.
         tries: Attempts per call at most.
+
+    Attributes:
+        failing: Share of the latest attempts, 33 or so, that failed by the fault of an endpoint.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Races:
         self._rivals: set[asyncio.Task[None]] = set()
         self.failed = [0] * len(endpoints)
         self.succeeded = [0] * len(endpoints)
+        self.failing = 0.0
 
     # -- what happens to attempts ------------------------------------------------------------------------------
 
@@ -89,6 +93,7 @@ class Races:
         """An endpoint answered one call."""
         latency_s = now - began
         self.succeeded[index] += 1
+        self.failing -= LATEST * self.failing
         self.pace.answered(index, latency_s, now)
         self._ward.answered(index, reply.usage.completion_tokens or 1.0, latency_s, now)
         if self._admission.free > 0 and not self._admission.waiting:
@@ -99,6 +104,8 @@ class Races:
         self.failed[index] += 1
         errand.note(index, Attempt(self._endpoints[index], error, now - began))
         errand.error = error
+        if isinstance(error, EndpointError):
+            self.failing += LATEST * (1.0 - self.failing)
         self._ward.failed(index, error, now)
 
     def note_beaten(self, errand: Errand, now: float) -> None:

@@ -126,3 +126,31 @@ def test_a_told_queue_of_ours_shrinks_the_window_and_one_of_others_does_not():
 
 def test_an_endpoint_that_nobody_used_has_the_first_window():
     assert Windows(64, ceiling=48).limit(7) == 48
+
+
+def rates_of_a_thrashing_server(windows, seed, *, slows_at, seconds, fixed_window=None):
+    """Answers per second in spans of ten seconds; more than 32 sequences at a time bring it far less than 32."""
+    dice, step, now, sent, running = random.Random(seed), 0.02, 0.0, 0, []
+    answered = [0] * (seconds // 10)
+    while now < seconds - step:
+        limit = fixed_window or windows.limit(0)
+        while len(running) < limit:
+            running.append([dice.uniform(1, 63), now])
+        batch = min(len(running), 64)
+        token_s = 0.006 * (1 + 4 * (batch - 1) / 64) * max(1.0, batch / 32) ** 2 * (4 if now >= slows_at else 1)
+        now += step
+        for sequence in running[:64]:
+            sequence[0] -= step / token_s
+        finished = [sequence for sequence in running if sequence[0] <= 0]
+        running = [sequence for sequence in running if sequence[0] > 0]
+        for number, (_, began) in enumerate(finished):
+            answered[int(now // 10)] += 1
+            windows.finished(0, 1.0, now - began, len(running) + len(finished) - number, now)
+    return [count / 10 for count in answered]
+
+
+def test_it_finds_the_narrow_best_of_a_thrashing_server_and_stays_there():
+    best = rates_of_a_thrashing_server(Windows(64), 0, slows_at=40, seconds=80, fixed_window=32)
+    found = [rates_of_a_thrashing_server(Windows(64), seed, slows_at=40, seconds=80) for seed in range(16)]
+    for span, share in ((3, 0.95), (6, 0.9), (7, 0.9)):
+        assert sum(rates[span] for rates in found) / len(found) >= share * best[span]
