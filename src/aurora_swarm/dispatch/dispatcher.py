@@ -121,6 +121,7 @@ class Dispatcher:
             self._admission,
             health=self._health,
             windows=Windows(min(max(START, share), MOST_AT_START)),
+            share=share,
             probe_timeout_s=self.limits.probe_timeout_s,
             waiting=self._waiting,
             told=self.inform,

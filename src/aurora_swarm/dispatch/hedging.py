@@ -24,6 +24,10 @@ REFRESH = 64
 """Answers after which the quantile is taken anew."""
 ENOUGH = 20
 """Answers without which nothing is called late."""
+SURVEYS = 12
+"""Looks for attempts to move within a typical latency."""
+EBB_GAIN = 1.0
+"""What `HedgePolicy.move_gain` is at most when no call has come since the last look: a batch nears its end."""
 SMOOTHING = 0.2
 """Weight of the latest latency in an endpoint's mean."""
 
@@ -91,6 +95,7 @@ class Flights:
         self._young: dict[Flight, None] = {}
         self._late: dict[Flight, None] = {}
         self._next_survey = 0.0
+        self._calls_before = 0
         self.calls = 0
         self.hedges = 0
         self.moves = 0
@@ -101,6 +106,10 @@ class Flights:
     def add(self, flight: Flight) -> None:
         """An attempt was sent."""
         self._young[flight] = None
+
+    def keep(self, flight: Flight) -> None:
+        """An attempt that was named got no rival; it may be named again where endpoints idle."""
+        self._late[flight] = None
 
     def remove(self, flight: Flight) -> None:
         """It ended."""
@@ -140,7 +149,7 @@ class Flights:
         return named
 
     def surveyed(self, now: float) -> bool:
-        """Whether it is too early to look again for attempts to move: four times within a typical latency is enough."""
+        """Whether it is too early to look again for attempts to move."""
         if now < self._next_survey:
             return True
         self._next_survey = now + self.survey_s
@@ -149,7 +158,7 @@ class Flights:
     @property
     def survey_s(self) -> float:
         """Seconds between two looks for attempts to move."""
-        return max(self._pace.typical_s / 4, self._policy.floor_s / 4)
+        return max(self._pace.typical_s / SURVEYS, self._policy.floor_s / 4)
 
     def movable(
         self, now: float, places: Sequence[int], may: Callable[[Flight, int], bool]
@@ -170,9 +179,11 @@ class Flights:
         fast = sorted((s, i) for i in places if (s := means[i]) >= 0)
         slow = sorted(((self._left_s(f, now), f) for f in (*self._late, *self._young)), key=_by_time_left, reverse=True)
         pairs: list[tuple[Flight, int]] = []
+        gain = min(self._policy.move_gain, EBB_GAIN) if self.calls == self._calls_before else self._policy.move_gain
+        self._calls_before = self.calls
         room = int(self._policy.move_ratio * self.calls) + self._policy.budget_floor - self.moves
         for (left_s, flight), (mean_s, index) in zip(slow, fast, strict=False):
-            if len(pairs) >= room or left_s <= max(self._policy.move_gain * mean_s, self._policy.floor_s):
+            if len(pairs) >= room or left_s <= max(gain * mean_s, self._policy.floor_s):
                 break
             if may(flight, index):
                 pairs.append((flight, index))

@@ -207,6 +207,7 @@ class Races:
         while race is not None:
             index = await self._place(Ticket(errand.view, pin=pin, since=errand.since, avoid=errand.avoid), errand)
             if index is None:
+                self._forgo(errand, race)
                 return
             try:
                 if index in errand.avoid or await self._fly(index, errand, race):
@@ -216,6 +217,12 @@ class Races:
             if not errand.flying or len(errand.failures) >= self._tries or not self._budget.spend():
                 return
             pin = None
+
+    def _forgo(self, errand: Errand, race: Race) -> None:
+        """The place that a rival was meant for is taken: the attempt may get one later."""
+        if errand.race is race and errand.flying:
+            errand.race = None
+            self.flights.keep(errand)
 
     async def _place(self, ticket: Ticket, errand: Errand) -> int | None:
         if ticket.pin is not None:

@@ -41,6 +41,7 @@ class Ward:
         admission: Told who opens and who closes.
         health: Decides who rests.
         windows: Decides how many calls an endpoint should have.
+        share: Calls per endpoint that fill the pool.
         probe_timeout_s: Longest probe.
         waiting: Told who opens and closes, and when a probe failed.
         told: Called with what a probe learned.
@@ -58,6 +59,7 @@ class Ward:
         *,
         health: Health,
         windows: Windows,
+        share: int,
         probe_timeout_s: float,
         waiting: WaitingRoom,
         told: Callable[[int, EndpointInfo], None],
@@ -68,6 +70,7 @@ class Ward:
         self._admission = admission
         self.health = health
         self.windows = windows
+        self._share = share
         self._probe_timeout_s = probe_timeout_s
         self._waiting = waiting
         self._told = told
@@ -76,6 +79,7 @@ class Ward:
         self._looking = 0
         self.unseen = set(range(len(endpoints)))
         self._proven: list[int] = []
+        self._sharing: list[int] = []
         self._load_due: dict[int, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._alarm: asyncio.TimerHandle | None = None
@@ -227,14 +231,21 @@ class Ward:
             self._looking -= 1
         if not self._looking:
             self._open_proven()
+            self._open(self._sharing, UNLIMITED)
+            self._sharing = []
         elif len(self._proven) == 1:
             asyncio.get_running_loop().call_later(TOGETHER_S, self._open_proven)
 
     def _open_proven(self) -> None:
+        """Let those who answered have their share, and no more while others are looked at: theirs is to go to them."""
         proven, self._proven = self._proven, []
-        for index in proven:
-            self._allowed[index] = UNLIMITED
-        self._apply(*proven)
+        self._sharing += proven
+        self._open(proven, self._share)
+
+    def _open(self, indices: Sequence[int], allowed: int) -> None:
+        for index in indices:
+            self._allowed[index] = max(self._allowed[index], allowed)
+        self._apply(*indices)
 
     async def _ask_load(self, index: int) -> None:
         try:

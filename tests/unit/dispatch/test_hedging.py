@@ -100,5 +100,27 @@ def test_no_move_without_a_clear_gain_or_beyond_the_share():
 def test_looking_for_moves_is_rationed():
     flights = table(pace_of([1.0] * 64))
     assert not flights.surveyed(10.0)
-    assert flights.surveyed(10.2)
-    assert not flights.surveyed(10.3)
+    assert flights.surveyed(10.05)
+    assert not flights.surveyed(10.1)
+
+
+def test_a_batch_that_nears_its_end_moves_whatever_would_be_done_earlier_elsewhere():
+    pace = Pace(2, POLICY)
+    for _ in range(32):
+        pace.answered(0, 1.0, 0.0)
+        pace.answered(1, 1.4, 0.0)
+    flights = table(pace, flights=[Flight(1, 0.0)])
+    flights.calls += 1
+    assert flights.movable(0.1, [0], lambda f, i: True) == []
+    assert len(flights.movable(0.2, [0], lambda f, i: True)) == 1
+
+
+def test_an_attempt_that_found_no_place_is_named_again():
+    pace = Pace(2, POLICY)
+    for _ in range(32):
+        pace.answered(0, 1.0, 0.0)
+    slow = Flight(1, 0.0)
+    flights = table(pace, flights=[slow])
+    assert flights.movable(30.0, [0], lambda f, i: True) == [(slow, 0)]
+    flights.keep(slow)
+    assert flights.movable(31.0, [0], lambda f, i: True) == [(slow, 0)]
