@@ -24,10 +24,12 @@ REFRESH = 64
 """Answers after which the quantile is taken anew."""
 ENOUGH = 20
 """Answers without which nothing is called late."""
-SURVEYS = 12
-"""Looks for attempts to move within a typical latency."""
-EBB_GAIN = 1.0
-"""What `HedgePolicy.move_gain` is at most when no call has come since the last look: a batch nears its end."""
+SURVEYS, EBB_SURVEYS = 4, 12
+"""Looks for attempts to move within a typical latency; the second when a batch nears its end."""
+EBB_GAIN = 1.1
+"""What `HedgePolicy.move_gain` is at most then."""
+EBB = 0.25
+"""Time without a new call, in units of a typical latency, that speaks of a batch's end."""
 SMOOTHING = 0.2
 """Weight of the latest latency in an endpoint's mean."""
 
@@ -96,6 +98,8 @@ class Flights:
         self._late: dict[Flight, None] = {}
         self._next_survey = 0.0
         self._calls_before = 0
+        self._calls_since = 0.0
+        self._ebbs = False
         self.calls = 0
         self.hedges = 0
         self.moves = 0
@@ -106,10 +110,6 @@ class Flights:
     def add(self, flight: Flight) -> None:
         """An attempt was sent."""
         self._young[flight] = None
-
-    def keep(self, flight: Flight) -> None:
-        """An attempt that was named got no rival; it may be named again where endpoints idle."""
-        self._late[flight] = None
 
     def remove(self, flight: Flight) -> None:
         """It ended."""
@@ -158,7 +158,7 @@ class Flights:
     @property
     def survey_s(self) -> float:
         """Seconds between two looks for attempts to move."""
-        return max(self._pace.typical_s / SURVEYS, self._policy.floor_s / 4)
+        return max(self._pace.typical_s / (EBB_SURVEYS if self._ebbs else SURVEYS), self._policy.floor_s / 4)
 
     def movable(
         self, now: float, places: Sequence[int], may: Callable[[Flight, int], bool]
@@ -179,8 +179,7 @@ class Flights:
         fast = sorted((s, i) for i in places if (s := means[i]) >= 0)
         slow = sorted(((self._left_s(f, now), f) for f in (*self._late, *self._young)), key=_by_time_left, reverse=True)
         pairs: list[tuple[Flight, int]] = []
-        gain = min(self._policy.move_gain, EBB_GAIN) if self.calls == self._calls_before else self._policy.move_gain
-        self._calls_before = self.calls
+        gain = self._gain(now)
         room = int(self._policy.move_ratio * self.calls) + self._policy.budget_floor - self.moves
         for (left_s, flight), (mean_s, index) in zip(slow, fast, strict=False):
             if len(pairs) >= room or left_s <= max(gain * mean_s, self._policy.floor_s):
@@ -191,6 +190,12 @@ class Flights:
             self.remove(flight)
         self.moves += len(pairs)
         return pairs
+
+    def _gain(self, now: float) -> float:
+        if self.calls != self._calls_before:
+            self._calls_before, self._calls_since = self.calls, now
+        self._ebbs = now - self._calls_since >= EBB * self._pace.typical_s
+        return min(self._policy.move_gain, EBB_GAIN) if self._ebbs else self._policy.move_gain
 
     def _left_s(self, flight: Flight, now: float) -> float:
         return self._pace.left_s(flight.index, now - flight.began)

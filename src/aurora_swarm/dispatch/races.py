@@ -83,7 +83,7 @@ class Races:
     # -- what happens to attempts ------------------------------------------------------------------------------
 
     def enter(self, errand: Errand) -> None:
-        """An attempt was sent that may get a rival."""
+        """An attempt was sent that may get a rival, or found none and may get one later."""
         errand.flying = True
         self.flights.add(errand)
         if self._alarm is None:
@@ -222,7 +222,7 @@ class Races:
         """The place that a rival was meant for is taken: the attempt may get one later."""
         if errand.race is race and errand.flying:
             errand.race = None
-            self.flights.keep(errand)
+            self.enter(errand)
 
     async def _place(self, ticket: Ticket, errand: Errand) -> int | None:
         if ticket.pin is not None:
@@ -260,7 +260,8 @@ class Races:
 def _may_move(flight: Flight, index: int) -> bool:
     """Calls with a prefix stay where it is computed: elsewhere they would take longer than others took."""
     errand = _errand(flight)
-    return index in errand.view and not errand.call.prefix
+    known = index == flight.index or index in errand.avoid
+    return index in errand.view and not known and not errand.call.prefix
 
 
 def _errand(flight: Flight) -> Errand:

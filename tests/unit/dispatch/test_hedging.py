@@ -1,6 +1,6 @@
 """Rivals go to attempts that are late, hung or better off elsewhere, within their budgets."""
 
-from aurora_swarm.dispatch.hedging import ENOUGH, Flights, Pace
+from aurora_swarm.dispatch.hedging import EBB, ENOUGH, Flights, Pace
 from aurora_swarm.values.policy import HedgePolicy
 
 
@@ -100,19 +100,20 @@ def test_no_move_without_a_clear_gain_or_beyond_the_share():
 def test_looking_for_moves_is_rationed():
     flights = table(pace_of([1.0] * 64))
     assert not flights.surveyed(10.0)
-    assert flights.surveyed(10.05)
-    assert not flights.surveyed(10.1)
+    assert flights.surveyed(10.2)
+    assert not flights.surveyed(10.3)
 
 
 def test_a_batch_that_nears_its_end_moves_whatever_would_be_done_earlier_elsewhere():
     pace = Pace(2, POLICY)
     for _ in range(32):
         pace.answered(0, 1.0, 0.0)
-        pace.answered(1, 1.4, 0.0)
-    flights = table(pace, flights=[Flight(1, 0.0)])
+        pace.answered(1, 1.9, 0.0)
+    pace.typical_s = 0.4
+    flights = table(pace, flights=[Flight(1, -0.45)])
     flights.calls += 1
-    assert flights.movable(0.1, [0], lambda f, i: True) == []
-    assert len(flights.movable(0.2, [0], lambda f, i: True)) == 1
+    assert flights.movable(0.0, [0], lambda f, i: True) == []
+    assert len(flights.movable(EBB, [0], lambda f, i: True)) == 1
 
 
 def test_an_attempt_that_found_no_place_is_named_again():
@@ -122,5 +123,5 @@ def test_an_attempt_that_found_no_place_is_named_again():
     slow = Flight(1, 0.0)
     flights = table(pace, flights=[slow])
     assert flights.movable(30.0, [0], lambda f, i: True) == [(slow, 0)]
-    flights.keep(slow)
+    flights.add(slow)
     assert flights.movable(31.0, [0], lambda f, i: True) == [(slow, 0)]

@@ -130,7 +130,7 @@ def test_an_endpoint_that_nobody_used_has_the_first_window():
 
 def rates_of_a_thrashing_server(windows, seed, *, slows_at, seconds, fixed_window=None):
     """Answers per second in spans of ten seconds; more than 32 sequences at a time bring it far less than 32."""
-    dice, step, now, sent, running = random.Random(seed), 0.02, 0.0, 0, []
+    dice, step, now, running = random.Random(seed), 0.02, 0.0, []
     answered = [0] * (seconds // 10)
     while now < seconds - step:
         limit = fixed_window or windows.limit(0)
