@@ -100,7 +100,7 @@ class Ward:
         """An endpoint answered one call."""
         load, limit = self._router.loads[index], self._router.limits[index]
         changed = False
-        if load >= limit or self.windows.knows(index):
+        if (load >= limit and self._allowed[index] >= UNLIMITED) or index in self.windows.awake:
             changed = self.windows.finished(index, work, latency_s, load, now)
             if load >= limit and now >= self._load_due.get(index, 0.0):
                 self._load_due[index] = now + LOAD_EVERY_S

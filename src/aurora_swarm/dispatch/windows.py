@@ -56,12 +56,16 @@ class Windows:
     Args:
         start: First window of every endpoint.
         ceiling: Longest window.
+
+    Attributes:
+        awake: Endpoints whose every answer is of interest; of others only those that find the window full.
     """
 
     def __init__(self, start: int, ceiling: int = LADDER[-1]) -> None:
         self.start = min(start, ceiling)
         self._ceiling = ceiling
         self._known: dict[int, _Window] = {}
+        self.awake: set[int] = set()
 
     def limit(self, index: int) -> int:
         """Calls that the endpoint should have at a time."""
@@ -84,15 +88,18 @@ class Windows:
         window = self._known.get(index)
         if window is None:
             window = self._known[index] = _Window(self.start, now - latency_s)
-        return window.finished(work, latency_s, load, now)
-
-    def knows(self, index: int) -> bool:
-        """Whether the endpoint's window was ever full, or told."""
-        return index in self._known
+        elif index not in self.awake:
+            window.wake(now)
+        self.awake.add(index)
+        changed = window.finished(work, latency_s, load, now)
+        if window.is_idle:
+            self.awake.discard(index)
+        return changed
 
     def restart(self, index: int, now: float) -> None:
         """The endpoint is back from a rest: one call at a time, then twice as many with every round."""
         self._known.setdefault(index, _Window(self.start, now)).restart()
+        self.awake.add(index)
 
     def fix(self, index: int, slots: int) -> None:
         """The endpoint told how many sequences it runs at a time; it is believed for good."""
@@ -128,12 +135,13 @@ class _Window:
     __slots__ = (
         "_began", "_calls", "_done", "_epoch", "_epochs", "_first", "_full", "_goal", "_hope", "_interval", "_latency",
         "_moved", "_retry", "_seen", "_shifting", "_skip", "_tried", "_work",
-        "fixed", "limit",
+        "fixed", "is_idle", "limit",
     )  # fmt: skip
 
     def __init__(self, start: int, now: float) -> None:
         self.limit = LADDER[_rung(start)] if start > 1 else 1
         self.fixed = 0
+        self.is_idle = False
         self._goal = 0
         self._seen: dict[int, float] = {}
         self._first: list[float] = []
@@ -146,6 +154,7 @@ class _Window:
         self._reset(now)
 
     def finished(self, work: float, latency_s: float, load: int, now: float) -> bool:
+        self.is_idle = bool(self.fixed)
         if self.fixed:
             return False
         if self._goal:
@@ -167,6 +176,10 @@ class _Window:
         self._latency += latency_s
         self._full += load >= NEARLY * self.limit
         return self._calls >= self._epoch and now > self._began and self._end_epoch(load, now)
+
+    def wake(self, now: float) -> None:
+        self._hope = 0.0
+        self._reset(now)
 
     def restart(self) -> None:
         if not self.fixed:
@@ -210,6 +223,7 @@ class _Window:
         calls, seconds, latency_s = self._calls, now - self._began, self._latency / self._calls
         rate, measured, self._hope = self._work / seconds, self._full >= FULL_SHARE * calls, 0.0
         self._reset(now)
+        self.is_idle = not measured
         if not measured:
             return False
         rung = _rung(self.limit)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from aurora_swarm.dispatch.prefixes import groups, plan
-from aurora_swarm.pools.flow import in_order
+from aurora_swarm.pools.flow import in_order, unchanged
 from aurora_swarm.pools.model_runtime import ModelPolicy, ModelRuntime
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.outcome import Response
@@ -121,7 +121,7 @@ async def post_batch(
             outcome = await runtime.dispatcher.ask(runtime.call(prompt, max_tokens), pool.view, pin=member)
             return pool.respond_to(index, outcome)
 
-        return await in_order(prompts, alone, width=pool.concurrency)
+        return await in_order(prompts, alone, then=unchanged, width=pool.concurrency)
     size = min(runtime.policy.batch_size, pool.concurrency)
     cut = [Bundle(run, member) for run in bundles(range(len(prompts)), size)]
     return await _ask(pool, runtime, [runtime.call(prompt, max_tokens) for prompt in prompts], cut)
@@ -143,5 +143,5 @@ async def _ask(pool: Pool, runtime: ModelRuntime, calls: Sequence[Call], cut: Se
             responses[place] = pool.respond_to(place, outcome)
 
     width = runtime.policy.batch_concurrency or len(cut)
-    await in_order(cut, one, width=min(width, pool.concurrency))
+    await in_order(cut, one, then=unchanged, width=min(width, pool.concurrency))
     return [responses[place] for place in range(len(calls))]

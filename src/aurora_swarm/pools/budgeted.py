@@ -20,8 +20,11 @@ WAIT_S = 2.0
 COUNT_S = 5.0
 """Longest wait for an endpoint's tokenizer; afterwards the estimate counts."""
 
+_TEMPLATE, _MOST_PER_CHARACTER = 64, 4
+"""Tokens that a chat template adds, and that a character may be: who needs no more than fits is not looked at."""
+
 _LEARN_FIRST, _LEARN_EVERY = 64, 16
-"""Of the first answers each one teaches, later one of so many."""
+"""Of the first calls each one teaches, later one of so many."""
 
 
 class BudgetedTransport:
@@ -44,28 +47,29 @@ class BudgetedTransport:
         self._budget = budget
         self._facts = facts
         self._max_context = max_context
-        self._sure = SURE if max_context is None else max_context // 2
+        self._sure = SURE if max_context is None else max_context - budget.buffer_in(max_context)
         self._counter = inner if isinstance(inner, TokenCounter) else None
-        self._answers = 0
+        self._sent = 0
+        self._roomy: dict[int, int] = {}
+        facts.tell(self._note)
 
     def send(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> Coroutine[Any, Any, Reply]:
         """One call, one whole answer."""
-        length = length_of(call.messages)
-        if self._has_learnt() and not self._may_not_fit(endpoint, length, call):
-            self._answers += 1
-            return self._inner.send(endpoint, call, timeout_s=timeout_s)  # as most calls go: nothing to do for them
-        return self._send(endpoint, call, length, timeout_s)
+        sent = self._sent = self._sent + 1
+        if sent > _LEARN_FIRST and sent % _LEARN_EVERY:  # as most calls go: nothing to do for them
+            need = _TEMPLATE + (call.sampling.max_tokens or 1)
+            for message in call.messages:
+                need += _MOST_PER_CHARACTER * len(message.content)
+            if need <= self._roomy.get(id(endpoint), self._sure):
+                return self._inner.send(endpoint, call, timeout_s=timeout_s)
+        return self._send(endpoint, call, length_of(call.messages), timeout_s)
 
     async def _send(self, endpoint: AgentEndpoint, call: Call, length: int, timeout_s: float) -> Reply:
         if self._may_not_fit(endpoint, length, call):
             call, timeout_s = await self._fitted(endpoint, call, length, timeout_s)
         reply = await self._inner.send(endpoint, call, timeout_s=timeout_s)
-        self._learn(length, reply)
+        self._budget.learn(length, reply.usage.prompt_tokens)
         return reply
-
-    def _has_learnt(self) -> bool:
-        """Whether the next answer need not be looked at."""
-        return self._answers >= _LEARN_FIRST and self._answers % _LEARN_EVERY != 0
 
     async def stream(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> AsyncIterator[Delta]:
         """One call, its answer as it is generated."""
@@ -76,7 +80,7 @@ class BudgetedTransport:
         try:
             async for delta in deltas:
                 if delta.reply is not None:
-                    self._learn(length, delta.reply)
+                    self._budget.learn(length, delta.reply.usage.prompt_tokens)
                 yield delta
         finally:
             await deltas.aclose()  # type: ignore[attr-defined]  # every transport's is an async generator
@@ -114,6 +118,11 @@ class BudgetedTransport:
         """Release connections. May be called twice."""
         await self._facts.aclose()
         await self._inner.aclose()
+
+    def _note(self, endpoint: AgentEndpoint, info: EndpointInfo) -> None:
+        """What an endpoint's context surely holds; `facts` keep the endpoint, so that its identity stays its own."""
+        if info.max_context is not None and self._max_context is None:
+            self._roomy[id(endpoint)] = info.max_context - self._budget.buffer_in(info.max_context)
 
     # -- what fits ---------------------------------------------------------------------------------------------
 
@@ -179,12 +188,6 @@ class BudgetedTransport:
             return await self.send(endpoint, call, timeout_s=timeout_s)
         except CallError as error:
             return error
-
-    def _learn(self, length: int, reply: Reply) -> None:
-        learnt = self._has_learnt()
-        self._answers += 1
-        if not learnt:
-            self._budget.learn(length, reply.usage.prompt_tokens)
 
     def _learn_many(self, lengths: list[int], answers: Sequence[Reply | CallError]) -> None:
         """Of a whole request only the sum was counted: it teaches as one prompt of mean length."""

@@ -162,22 +162,23 @@ class _Line:
 
 
 class Rooms:
-    """The contexts of a fleet, and who is too small for what. Pure."""
+    """The contexts of a fleet, and who is too small for what. Pure.
+
+    Attributes:
+        are_equal: Whether all contexts that are known are the same, so that none is too small where another is not.
+    """
 
     def __init__(self) -> None:
         self._contexts: dict[int, int] = {}
         self._sizes: list[int] = []
         self._too_small: dict[int, frozenset[int]] = {}
-
-    @property
-    def are_equal(self) -> bool:
-        """Whether all contexts that are known are the same, so that none is too small where another is not."""
-        return len(self._sizes) < 2
+        self.are_equal = True
 
     def note(self, index: int, context: int) -> None:
         """An endpoint's context became known."""
         self._contexts[index] = context
         self._sizes = sorted({*self._contexts.values()})
+        self.are_equal = len(self._sizes) < 2
         self._too_small.clear()
 
     def too_small(self, prompt_tokens: int) -> frozenset[int]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaita
 from typing import Any, Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
+GivenT = TypeVar("GivenT")
 ResultT = TypeVar("ResultT")
 
 
@@ -166,14 +167,24 @@ async def as_they_finish(
         await crew.dismiss()
 
 
+def unchanged(index: int, given: GivenT) -> GivenT:  # noqa: ARG001 - as `in_order` calls it
+    """For `in_order` where the work's own result is what is wanted."""
+    return given
+
+
 async def in_order(
-    items: Sequence[ItemT], work: Callable[[int, ItemT], Awaitable[ResultT]], *, width: int
+    items: Sequence[ItemT],
+    work: Callable[[int, ItemT], Awaitable[GivenT]],
+    *,
+    then: Callable[[int, GivenT], ResultT],
+    width: int,
 ) -> list[ResultT]:
     """Work on a list, at most `width` items at a time.
 
     Args:
         items: May be empty.
         work: Called with the item's index and the item.
+        then: Makes a result of the index and of what the work gave.
         width: Items under way at a time.
 
     Returns:
@@ -187,7 +198,7 @@ async def in_order(
 
     async def worker() -> None:
         for index, item in source:
-            results[index] = await work(index, item)
+            results[index] = then(index, await work(index, item))
 
     try:
         async with asyncio.TaskGroup() as group:

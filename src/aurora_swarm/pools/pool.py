@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from aurora_swarm.dispatch.prefixes import groups, plan
 from aurora_swarm.dispatch.routing import View
 from aurora_swarm.errors import NoEndpointsError, UsageError
 from aurora_swarm.pools import batching
-from aurora_swarm.pools.flow import as_they_finish, in_order
+from aurora_swarm.pools.flow import as_they_finish, in_order, unchanged
 from aurora_swarm.pools.runtime import Runtime
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
@@ -192,15 +192,14 @@ class Pool:
             await self._runtime.survey(self._members)
             pins = plan(found, self._members)
 
-            async def one(index: int, prompt: str) -> Response:
-                call = self._runtime.call(prompt, max_tokens, found[index])
-                return self.respond_to(index, await self._ask(call, pins[index], strict=False))
+            def one(index: int, prompt: str) -> Awaitable[Outcome]:
+                return self._ask(self._runtime.call(prompt, max_tokens, found[index]), pins[index], strict=False)
         else:
 
-            async def one(index: int, prompt: str) -> Response:
-                return self.respond_to(index, await self.ask(self._runtime.call(prompt, max_tokens)))
+            def one(index: int, prompt: str) -> Awaitable[Outcome]:  # noqa: ARG001
+                return self.ask(self._runtime.call(prompt, max_tokens))
 
-        return await in_order(prompts, one, width=self.concurrency)
+        return await in_order(prompts, one, then=self.respond_to, width=self.concurrency)
 
     async def send_all_batched(self, prompts: Sequence[str], max_tokens: int | None = None) -> list[Response]:
         """Send prompts in few requests of many, where servers take such requests; else as `send_all` does.
@@ -227,7 +226,7 @@ class Pool:
         async def one(index: int, member: int) -> Response:
             return await self._respond(index, prompt, max_tokens, member, strict=True)
 
-        return await in_order(self._members, one, width=self.size)
+        return await in_order(self._members, one, then=unchanged, width=self.size)
 
     async def stream(
         self, prompts: Iterable[str] | AsyncIterable[str], max_tokens: int | None = None
@@ -252,13 +251,13 @@ class Pool:
         finally:
             await results.aclose()
 
-    async def ask(self, call: Call) -> Outcome:
+    def ask(self, call: Call) -> Coroutine[Any, Any, Outcome]:
         """One prepared call, placed on any endpoint of this pool: what agents use.
 
         Returns:
             The outcome; failures are in it, not raised.
         """
-        return await self._runtime.dispatcher.ask(call, self._runtime.view_for(call, self._view))
+        return self._runtime.dispatcher.ask(call, self._runtime.view_for(call, self._view))
 
     def _ask(self, call: Call, pin: int | None, *, strict: bool) -> Awaitable[Outcome]:
         view = self._runtime.view_for(call, self._view)

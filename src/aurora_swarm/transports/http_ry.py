@@ -94,7 +94,7 @@ class RyHttp:
                 if not _lacks_files(error):
                     raise
                 response = await self._sent_later(method, url, body, headers, left_s)
-            return HttpReply(response.status, bytes(await response.bytes()), _Headers(response.headers))
+            return HttpReply(response.status, bytes(await response.bytes()), _Headers(response))
         except (ry.ReqwestError, ValueError, TypeError) as error:
             raise _translated(error, url, timeout_s) from None
         finally:
@@ -276,7 +276,7 @@ class _Stream:
 
     def __init__(self, response: ry.Response, url: str, timeout_s: float, idle_timeout_s: float) -> None:
         self.status = response.status
-        self.headers: Mapping[str, str] = _Headers(response.headers)
+        self.headers: Mapping[str, str] = _Headers(response)
         self._body = response.bytes_stream()
         self._url = url
         self._timeout_s = timeout_s
@@ -306,14 +306,15 @@ class _Stream:
 class _Headers(Mapping[str, str]):
     """Headers of an answer, read only when somebody looks: most answers' are never looked at."""
 
-    __slots__ = ("_raw",)
+    __slots__ = ("_raw", "_response")
 
-    def __init__(self, raw: ry.Headers) -> None:
-        self._raw = raw
+    def __init__(self, response: ry.Response) -> None:
+        self._response = response
+        self._raw: ry.Headers | None = None
 
     def __getitem__(self, name: str) -> str:
         try:
-            value = self._raw.get(name)
+            value = self._headers().get(name)
         except (ValueError, TypeError):  # bytes that are no text
             value = None
         if value is None:
@@ -321,13 +322,18 @@ class _Headers(Mapping[str, str]):
         return value
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._raw.keys() if name in self)  # noqa: SIM118 - iterating itself differs
+        return (name for name in self._headers().keys() if name in self)  # noqa: SIM118 - iterating itself differs
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.get(name) is not None
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def _headers(self) -> ry.Headers:
+        if self._raw is None:
+            self._raw = self._response.headers
+        return self._raw
 
 
 @functools.lru_cache(maxsize=1024)

@@ -21,7 +21,7 @@ from aurora_swarm.transports.embeddings import EmbeddingsWire
 from aurora_swarm.transports.inquiry import Inquiry
 from aurora_swarm.transports.openai_chat import OpenAIChatWire
 from aurora_swarm.transports.parts import refuse_unequal
-from aurora_swarm.transports.requests import ABSENT, Requests, now_s, raise_for_status
+from aurora_swarm.transports.requests import ABSENT, Requests, body_of, now_s, raise_for_status
 from aurora_swarm.transports.wire import BatchWire, StreamWire, Wire
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
@@ -71,7 +71,11 @@ class HttpTransport:
         try:  # the hot path: a context manager would cost as much as the encoding
             if not model and wire.names_model:
                 model, left_s = await self._inquiry.model(endpoint, model, timeout_s)
-            return wire.decode(await self._requests.post(endpoint, wire.path, wire.encode(call, model), left_s))
+            body, requests = wire.encode(call, model), self._requests
+            reply = await self._http.request(
+                "POST", requests.url(endpoint, wire.path), body=body, headers=requests.headers, timeout_s=left_s
+            )
+            return wire.decode(body_of(reply))
         except CallError as error:
             self._note(error, endpoint)
             raise

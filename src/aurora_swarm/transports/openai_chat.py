@@ -10,7 +10,7 @@ import msgspec
 from aurora_swarm.errors import BadResponseError, TruncatedError
 from aurora_swarm.transports.sse import SseParser
 from aurora_swarm.transports.wire import WireUsage, decoded, encoded, raise_if_aborted, raise_reported, usage_of
-from aurora_swarm.values.call import Call
+from aurora_swarm.values.call import Call, Sampling
 from aurora_swarm.values.message import Message
 from aurora_swarm.values.reply import Reply, Usage
 
@@ -105,13 +105,23 @@ class OpenAIChatWire:
     path = "/v1/chat/completions"
     names_model = True
 
+    def __init__(self) -> None:
+        self._alike: tuple[Sampling, str] = (Sampling(), "")
+        self._rest = _rest(*self._alike)
+
     def encode(self, call: Call, model: str) -> bytes:
         """The request's body.
 
         Raises:
             RequestRejectedError: The call holds text that no JSON can carry.
         """
-        return encoded(chat_request(call, model))
+        if call.schema is not None:
+            return encoded(chat_request(call, model))
+        alike = self._alike
+        if call.sampling is not alike[0] or model != alike[1]:
+            self._alike = (call.sampling, model)
+            self._rest = _rest(call.sampling, model)
+        return b"".join((_HEAD, encoded(wire_messages(call.messages)), self._rest))
 
     def encode_stream(self, call: Call, model: str) -> bytes:
         """The request's body for a streamed answer, its usage included.
@@ -132,15 +142,19 @@ class OpenAIChatWire:
             ServerError: The body is an error object.
             BadResponseError: It is anything but one choice.
         """
-        answer = decoded(ANSWER, body)
-        if len(answer.choices) != 1 or answer.choices[0].index != 0:
+        try:
+            answer = ANSWER.decode(body)
+        except (ValueError, RecursionError):
+            answer = decoded(ANSWER, body)  # which says what is wrong
+        choices = answer.choices
+        if len(choices) != 1 or choices[0].index != 0:
             raise_reported(body)
-            raise BadResponseError(f"one choice was asked for, {len(answer.choices)} came")
-        choice = answer.choices[0]
-        raise_if_aborted(choice.finish_reason)
-        return Reply(
-            choice.message.content or "", choice.finish_reason or "stop", usage_of(answer.usage), answer.model or ""
-        )
+            raise BadResponseError(f"one choice was asked for, {len(choices)} came")
+        choice = choices[0]
+        reason = choice.finish_reason or "stop"
+        if reason != "stop":
+            raise_if_aborted(reason)
+        return Reply(choice.message.content or "", reason, usage_of(answer.usage), answer.model or "")
 
     def decoder(self) -> ChatStreamDecoder:
         """A fresh decoder for one streamed answer."""
@@ -230,7 +244,8 @@ def wire_messages(messages: Sequence[Message]) -> list[Message | _AssistantMessa
     Some chat templates (Gemma, Mistral) refuse roles that do not alternate.
     """
     if len(messages) == 1:
-        return [wire_message(messages[0])]
+        alone = messages[0]
+        return [alone if alone.role == "user" else wire_message(alone)]
     sent: list[Message | _AssistantMessage] = []
     for message in map(wire_message, messages):
         last = sent[-1] if sent else None
@@ -239,6 +254,14 @@ def wire_messages(messages: Sequence[Message]) -> list[Message | _AssistantMessa
         else:
             sent.append(message)
     return sent
+
+
+_HEAD = b'{"messages":'
+
+
+def _rest(sampling: Sampling, model: str) -> bytes:
+    """What follows the messages: equal for all calls of a pool, so written once."""
+    return encoded(chat_request(Call((), model, sampling), model))[len(_HEAD) + len(b"[]") :]
 
 
 def chat_request(call: Call, model: str) -> ChatRequest:

@@ -33,7 +33,7 @@ class Requests:
 
     def __init__(self, http: Http, *, api_key: str | None, headers: Mapping[str, str]) -> None:
         self.http = http
-        self._headers = _checked_headers(api_key, headers)
+        self.headers = _checked_headers(api_key, headers)
         self._secrets = tuple(filter(None, (api_key,)))
         self._urls: dict[tuple[int, str], str] = {}
         self._placed: list[AgentEndpoint] = []
@@ -44,13 +44,8 @@ class Requests:
         Raises:
             CallError: Any other answer, or none.
         """
-        url = self._urls.get((id(endpoint), path))
-        if url is None:
-            url = self._url(endpoint, path)
-        reply = await self.http.request("POST", url, body=body, headers=self._headers, timeout_s=timeout_s)
-        if not 200 <= reply.status < 300:
-            raise error_from(reply.status, reply.headers, reply.body, now=time.time())
-        return reply.body
+        url = self.url(endpoint, path)
+        return body_of(await self.http.request("POST", url, body=body, headers=self.headers, timeout_s=timeout_s))
 
     async def get(self, endpoint: AgentEndpoint, path: str, timeout_s: float) -> HttpReply | None:
         """A path's answer, or None where the server has no such path.
@@ -61,15 +56,12 @@ class Requests:
         reply = await self.look_at(endpoint, path, timeout_s)
         if reply.status in ABSENT:
             return None
-        if not 200 <= reply.status < 300:
-            raise error_from(reply.status, reply.headers, reply.body, now=time.time())
+        body_of(reply)
         return reply
 
     async def look_at(self, endpoint: AgentEndpoint, path: str, timeout_s: float) -> HttpReply:
         """A path's answer, whatever its status."""
-        return await self.http.request(
-            "GET", endpoint.url + path, body=None, headers=self._headers, timeout_s=timeout_s
-        )
+        return await self.http.request("GET", endpoint.url + path, body=None, headers=self.headers, timeout_s=timeout_s)
 
     def stream(
         self, endpoint: AgentEndpoint, path: str, body: bytes, *, timeout_s: float, idle_timeout_s: float
@@ -79,13 +71,16 @@ class Requests:
             "POST",
             endpoint.url + path,
             body=body,
-            headers=self._headers,
+            headers=self.headers,
             timeout_s=timeout_s,
             idle_timeout_s=min(idle_timeout_s, timeout_s),
         )
 
-    def _url(self, endpoint: AgentEndpoint, path: str) -> str:
+    def url(self, endpoint: AgentEndpoint, path: str) -> str:
         """Where to post; remembered, with the endpoint itself, so that its identity stays its own."""
+        known = self._urls.get((id(endpoint), path))
+        if known is not None:
+            return known
         if len(self._urls) >= _MOST_URLS:
             self._urls.clear()
             self._placed.clear()
@@ -99,6 +94,13 @@ class Requests:
         for secret in self._secrets:
             error.problem = _without(secret, error.problem)
         error.args = (error.problem,)
+
+
+def body_of(reply: HttpReply) -> bytes:
+    """The body of a 2xx answer; anything else raises the error that it is."""
+    if not 200 <= reply.status < 300:
+        raise error_from(reply.status, reply.headers, reply.body, now=time.time())
+    return reply.body
 
 
 async def raise_for_status(stream: HttpStream) -> None:

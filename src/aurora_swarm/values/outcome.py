@@ -27,7 +27,7 @@ class Attempt(msgspec.Struct, frozen=True):
     latency_s: float
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """How one call ended; exactly one of `reply` and `error` is set.
 
     Args:
@@ -50,7 +50,7 @@ class Outcome(msgspec.Struct, frozen=True):
         return len(self.failures) + (self.reply is not None)
 
 
-class Response(msgspec.Struct, frozen=True):
+class Response(msgspec.Struct, frozen=True, gc=False):
     """What a pool gives back for one prompt. Never raises for a failed call: `error` says why.
 
     Args:
