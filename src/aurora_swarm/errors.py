@@ -32,6 +32,7 @@ Each class says whose fault it is, because that decides what may be done next::
     |  |  |- AuthenticationError   401 or 403
     |  |  `- BatchUnsupportedError the endpoint takes no batch of this kind; single calls work
     |  |- DeadlineError            the call's own time was used up
+    |  |- QuorumError              too few of those who were asked answered
     |  `- CallCancelledError       ended by its owner
     |- AgentError                  an agent could not finish although calls succeeded
     |  |- InvalidOutputError       no valid answer within the allowed re-asks; the last text is kept
@@ -308,6 +309,21 @@ class BatchUnsupportedError(RequestRejectedError):
 
 class DeadlineError(CallError):
     """The call's own time was used up, waiting included."""
+
+
+class QuorumError(CallError):
+    """Too few of those who were asked answered, so that there is nothing to make an answer of.
+
+    Args:
+        problem: How many answered, how many were wanted, and the first failure.
+        n_ok: Answers.
+        n_failed: Failures.
+    """
+
+    def __init__(self, problem: str, *, n_ok: int, n_failed: int, remedy: str = "") -> None:
+        super().__init__(problem, remedy=remedy)
+        self.n_ok = n_ok
+        self.n_failed = n_failed
 
 
 class CallCancelledError(CallError):

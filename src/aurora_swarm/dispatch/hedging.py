@@ -28,8 +28,8 @@ SURVEYS, EBB_SURVEYS = 4, 12
 """Looks for attempts to move within a typical latency; the second when a batch nears its end."""
 EBB_GAIN = 1.1
 """What `HedgePolicy.move_gain` is at most then."""
-EBB = 0.25
-"""Time without a new call, in units of a typical latency, that speaks of a batch's end."""
+EBB = 8
+"""Answers, in whose usual time no new call has come, that speak of a batch's end."""
 SMOOTHING = 0.2
 """Weight of the latest latency in an endpoint's mean."""
 
@@ -158,10 +158,11 @@ class Flights:
     @property
     def survey_s(self) -> float:
         """Seconds between two looks for attempts to move."""
-        return max(self._pace.typical_s / (EBB_SURVEYS if self._ebbs else SURVEYS), self._policy.floor_s / 4)
+        surveys = EBB_SURVEYS if self._ebbs else SURVEYS
+        return max(self._pace.typical_s / surveys, self._policy.floor_s * SURVEYS / surveys)
 
     def movable(
-        self, now: float, places: Sequence[int], may: Callable[[Flight, int], bool]
+        self, now: float, places: Callable[[], Sequence[int]], may: Callable[[Flight, int], bool]
     ) -> list[tuple[Flight, int]]:
         """Attempts that an idle endpoint would finish well before their own: the slowest to the fastest.
 
@@ -169,20 +170,21 @@ class Flights:
 
         Args:
             now: Seconds on the caller's clock.
-            places: Idle endpoints, one entry per call that they could take.
+            places: Gives idle endpoints, one entry per call that they could take; asked only where that matters.
             may: Whether an attempt may go to an endpoint.
 
         Returns:
             Pairs of attempt and endpoint; each attempt is named once and never again.
         """
-        means = self._pace.means
-        fast = sorted((s, i) for i in places if (s := means[i]) >= 0)
-        slow = sorted(((self._left_s(f, now), f) for f in (*self._late, *self._young)), key=_by_time_left, reverse=True)
+        self._note_ebb(now)
+        means, least_s = self._pace.means, self._policy.floor_s / self._policy.move_gain
+        worth = ((self._worth_s(f, now), f) for f in (*self._late, *self._young))
+        slow = sorted((each for each in worth if each[0] > least_s), key=_by_worth, reverse=True)
+        fast = sorted((s, i) for i in places() if (s := means[i]) >= 0) if slow else []
         pairs: list[tuple[Flight, int]] = []
-        gain = self._gain(now)
         room = int(self._policy.move_ratio * self.calls) + self._policy.budget_floor - self.moves
-        for (left_s, flight), (mean_s, index) in zip(slow, fast, strict=False):
-            if len(pairs) >= room or left_s <= max(gain * mean_s, self._policy.floor_s):
+        for (worth_s, flight), (mean_s, index) in zip(slow, fast, strict=False):
+            if len(pairs) >= room or worth_s <= mean_s:
                 break
             if may(flight, index):
                 pairs.append((flight, index))
@@ -191,14 +193,16 @@ class Flights:
         self.moves += len(pairs)
         return pairs
 
-    def _gain(self, now: float) -> float:
+    def _note_ebb(self, now: float) -> None:
         if self.calls != self._calls_before:
             self._calls_before, self._calls_since = self.calls, now
-        self._ebbs = now - self._calls_since >= EBB * self._pace.typical_s
-        return min(self._policy.move_gain, EBB_GAIN) if self._ebbs else self._policy.move_gain
+        self._ebbs = now - self._calls_since >= EBB * self._pace.typical_s / max(len(self), 1)
 
-    def _left_s(self, flight: Flight, now: float) -> float:
-        return self._pace.left_s(flight.index, now - flight.began)
+    def _worth_s(self, flight: Flight, now: float) -> float:
+        """What another endpoint must be quicker than; how long one will take that is late already, nobody knows."""
+        age_s = now - flight.began
+        in_time = age_s <= self._pace.means[flight.index]
+        return self._pace.left_s(flight.index, age_s) / (EBB_GAIN if self._ebbs and in_time else self._policy.move_gain)
 
 
 def _first(flights: dict[Flight, None]) -> Iterator[Flight]:
@@ -207,5 +211,5 @@ def _first(flights: dict[Flight, None]) -> Iterator[Flight]:
         return
 
 
-def _by_time_left(entry: tuple[float, Flight]) -> float:
+def _by_worth(entry: tuple[float, Flight]) -> float:
     return entry[0]

@@ -182,10 +182,13 @@ class Races:
         """Nobody waits and slots are free: let idle endpoints race slow ones."""
         if not self.on or self.flights.surveyed(now):
             return
-        loads, limits = self._router.loads, self._router.limits
-        idle = [i for i, load in enumerate(loads) for _ in range(min(limits[i], self._share) - load)]
-        for flight, index in self.flights.movable(now, idle, _may_move):
+        for flight, index in self.flights.movable(now, self._idle, _may_move):
             self._start(flight, index, now)
+
+    def _idle(self) -> list[int]:
+        """Endpoints with free places, one entry per place."""
+        limits, share = self._router.limits, self._share
+        return [i for i, load in enumerate(self._router.loads) for _ in range(min(limits[i], share) - load)]
 
     def _start(self, flight: Flight, pin: int | None, now: float) -> None:
         """Give an attempt a rival; a rival that is late itself gives way to another one."""

@@ -47,7 +47,7 @@ class Ward:
         told: Called with what a probe learned.
 
     Attributes:
-        unseen: Endpoints that have not had enough calls yet to be looked at; `sent` is of interest for them only.
+        unseen: Endpoints that have neither proved themselves nor been looked at; `sent` is of interest for them only.
     """
 
     def __init__(
@@ -112,6 +112,8 @@ class Ward:
         """An endpoint did what it should: whatever was held against it is forgotten."""
         allowed = 2 * self._allowed[index]
         self._allowed[index] = allowed if allowed < self.windows.limit(index) else UNLIMITED
+        if self._allowed[index] == UNLIMITED:
+            self.unseen.discard(index)
         if self.health.condition(index) is Condition.TRIAL:
             self.windows.restart(index, now)
         self.health.succeeded(index)

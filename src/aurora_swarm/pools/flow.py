@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from typing import Any, Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -165,6 +174,20 @@ async def as_they_finish(
             raise crew.error
     finally:
         await crew.dismiss()
+
+
+async def together(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:
+    """All results in order.
+
+    Raises:
+        Exception: What was raised first; the rest is cancelled, as it is when the caller is.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def unchanged(index: int, given: GivenT) -> GivenT:  # noqa: ARG001 - as `in_order` calls it

@@ -11,7 +11,7 @@ from aurora_swarm.dispatch.dispatcher import Limits
 from aurora_swarm.dispatch.routing import View
 from aurora_swarm.errors import UsageError
 from aurora_swarm.pools.budgeted import BudgetedTransport
-from aurora_swarm.pools.budgets import BUFFER, ContextBudget, Rooms, length_of
+from aurora_swarm.pools.budgets import BUFFER, ContextBudget, Rooms, length_of, text_length
 from aurora_swarm.pools.facts import Facts
 from aurora_swarm.pools.runtime import Runtime
 from aurora_swarm.ports.transport import Transport
@@ -106,6 +106,27 @@ class ModelRuntime(Runtime):
         endpoints = [self.dispatcher.endpoints[member] for member in members]
         unknown = [endpoint for endpoint in endpoints if self.facts.known(endpoint) is None]
         await asyncio.gather(*(self.facts.of(endpoint, wait_s=SURVEY_S) for endpoint in unknown))
+
+    async def prompt_room(self, members: Sequence[int], max_tokens: int | None) -> int | None:
+        """Tokens that a prompt may have beside an answer of `max_tokens`.
+
+        Half of the endpoints hold that much, or more; calls find them. An answer without a bound, or with one that is
+        large for the context, is given a quarter of it.
+        """
+        context = self.policy.model_max_context
+        if context is None:
+            await self.survey(members)
+            known = [self.facts.known(self.dispatcher.endpoints[member]) for member in members]
+            contexts = sorted(info.max_context for info in known if info is not None and info.max_context)
+            if not contexts:
+                return None
+            context = contexts[len(contexts) // 2]
+        answer = min(max_tokens or context, context // 4)
+        return context - self.budget.buffer_in(context) - answer
+
+    def tokens_at_most(self, text: str) -> int:
+        """Tokens that a text is not expected to exceed, by what servers counted so far."""
+        return self.budget.at_most(text_length(text))
 
     def view_for(self, call: Call, view: View) -> View:
         """The part of a view whose contexts can hold the call; the whole view where none can, or none is known.

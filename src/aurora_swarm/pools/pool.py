@@ -11,7 +11,7 @@ from aurora_swarm.dispatch.prefixes import groups, plan
 from aurora_swarm.dispatch.routing import View
 from aurora_swarm.errors import NoEndpointsError, UsageError
 from aurora_swarm.pools import batching
-from aurora_swarm.pools.flow import as_they_finish, in_order, unchanged
+from aurora_swarm.pools.flow import as_they_finish, in_order
 from aurora_swarm.pools.runtime import Runtime
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
@@ -223,10 +223,26 @@ class Pool:
             One response per endpoint, in the order of `endpoints`.
         """
 
+        def one(index: int, member: int) -> Awaitable[Outcome]:  # noqa: ARG001
+            return self._ask(self._runtime.call(prompt, max_tokens), member, strict=True)
+
+        return await in_order(self._members, one, then=self.respond_to, width=self.size)
+
+    async def broadcast_stream(self, prompt: str, max_tokens: int | None = None) -> AsyncGenerator[Response, None]:
+        """As `broadcast_prompt`, but yield each response as it comes; its `index` is the endpoint's.
+
+        Closing the iterator cancels what is under way.
+        """
+
         async def one(index: int, member: int) -> Response:
             return await self._respond(index, prompt, max_tokens, member, strict=True)
 
-        return await in_order(self._members, one, then=unchanged, width=self.size)
+        results = as_they_finish(self._members, one, width=self.size)
+        try:
+            async for response in results:
+                yield response
+        finally:
+            await results.aclose()
 
     async def stream(
         self, prompts: Iterable[str] | AsyncIterable[str], max_tokens: int | None = None

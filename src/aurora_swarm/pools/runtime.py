@@ -56,6 +56,14 @@ class Runtime:
         """The part of `view` that can hold the call."""
         return view
 
+    async def prompt_room(self, members: Sequence[int], max_tokens: int | None) -> int | None:  # noqa: ARG002
+        """Tokens that a prompt may have beside an answer of `max_tokens`, at most of `members`; None where unknown."""
+        return None
+
+    def tokens_at_most(self, text: str) -> int:
+        """Tokens that a text is not expected to exceed."""
+        return len(text.encode("utf-8", "surrogatepass"))
+
     async def survey(self, members: Sequence[int]) -> None:
         """Learn of endpoints what their placement needs, where the servers can say; never takes long, never fails."""
 
