@@ -62,7 +62,7 @@ def majority_vote(responses: Iterable[Response], key: Callable[[str], str] | Non
     """
     spellings: dict[str, Counter[str]] = {}
     for response in answers(responses):
-        spellings.setdefault((key or _plain)(response.text), Counter())[response.text.strip()] += 1
+        spellings.setdefault((key or spelt_alike)(response.text), Counter())[response.text.strip()] += 1
     winner = max(spellings.values(), key=Counter.total)
     return winner.most_common(1)[0][0], winner.total() / sum(map(Counter.total, spellings.values()))
 
@@ -231,7 +231,8 @@ def semantic_entropy(embeddings: Sequence[Vector], threshold: float = ALIKE) -> 
     return -sum(share * math.log(share) for share in shares) + 0.0
 
 
-def _plain(text: str) -> str:
+def spelt_alike(text: str) -> str:
+    """What two spellings of one answer have in common: no case, single spaces, no final full stop."""
     return " ".join(text.split()).rstrip(".").casefold()
 
 

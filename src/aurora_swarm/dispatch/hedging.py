@@ -71,8 +71,13 @@ class Pace:
         self.typical_s = ordered[len(ordered) // 2]
 
     def left_s(self, index: int, age_s: float) -> float:
-        """Seconds that an attempt on an endpoint may still take; as long again where it is late already."""
+        """Seconds that an attempt on an endpoint may still take; as long again where it is late already.
+
+        Half as long where the endpoint never answered: most likely its first answer is as quick as others'.
+        """
         mean = self.means[index]
+        if mean < 0:
+            return age_s / 2
         return age_s if age_s > mean else mean - age_s
 
 

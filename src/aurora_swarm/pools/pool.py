@@ -245,7 +245,7 @@ class Pool:
             await results.aclose()
 
     async def stream(
-        self, prompts: Iterable[str] | AsyncIterable[str], max_tokens: int | None = None
+        self, prompts: Iterable[str] | AsyncIterable[str], max_tokens: int | None = None, *, width: int | None = None
     ) -> AsyncGenerator[Response, None]:
         """Send prompts and yield responses as they finish; `response.index` says which prompt it answers.
 
@@ -255,12 +255,13 @@ class Pool:
         Args:
             prompts: Any iterable, async or not.
             max_tokens: As for `post`.
+            width: Prompts under way at a time; `concurrency` when None.
         """
 
         async def one(index: int, prompt: str) -> Response:
             return await self._respond(index, prompt, max_tokens, None, strict=False)
 
-        results = as_they_finish(prompts, one, width=self.concurrency)
+        results = as_they_finish(prompts, one, width=min(width or self.concurrency, self.concurrency))
         try:
             async for response in results:
                 yield response

@@ -55,7 +55,7 @@ def test_supervisors_are_told_their_level():
     async def use(pool):
         return await tree_reduce(pool, "leaf {item}", "REDUCE at level {level}\n{responses}", 2, range(8))
 
-    _, prompts = on_fleet(use)
+    _, prompts = on_fleet(use, delay_s=lambda c, e: 1.0)
     levels = [m.group(1) for c in prompts if (m := re.match(r"REDUCE at level (\d)", c))]
     assert sorted(levels) == ["0"] * 4 + ["1"] * 2 + ["2"]
 
