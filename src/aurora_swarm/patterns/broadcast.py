@@ -72,7 +72,7 @@ async def broadcast_and_reduce(
     needed = least(quorum, pool.size)
     reducer_endpoint = pool.select([reducer_agent_index])
     responses = await broadcast(pool, prompt)
-    parts = [Part(response.text, (place,)) for place, response in enumerate(responses) if response.success]
+    parts = [Part.of(response, (place,)) for place, response in enumerate(responses) if response.success]
     if len(parts) < needed:
         told = Reduced.of(responses[0], responses, pool.size, responses.missing)
         return told.without_answer(shortfall(pool.size, responses, len(parts), needed))

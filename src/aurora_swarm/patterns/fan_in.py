@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Self
 
 import msgspec
 
@@ -17,6 +18,12 @@ from aurora_swarm.values.outcome import Response
 FRAME = 64
 """Tokens that a chat template and the numbering add to a prompt."""
 
+DENSE = 0.9
+"""What is kept of a text that is cut, of what its mean density allows: a part of it may be denser."""
+
+AGAIN, SPARE = 1.05, 4
+"""Tokens that a text has in a prompt, per token counted when it was made, and a few more: it may be split otherwise."""
+
 Leaves = tuple[int, ...]
 
 
@@ -26,10 +33,17 @@ class Part(msgspec.Struct, frozen=True):
     Args:
         text: An answer, or what was made of several.
         leaves: Positions of the answers that are in it.
+        tokens: Its length, as the server counted that made it; 0 where it did not.
     """
 
     text: str
     leaves: Leaves
+    tokens: int = 0
+
+    @classmethod
+    def of(cls, response: Response, leaves: Leaves) -> Self:
+        """An answer as a part."""
+        return cls(response.text, leaves, response.usage.completion_tokens)
 
 
 def reduce_template(text: str) -> Template:
@@ -66,15 +80,17 @@ def packed(sizes: Sequence[int], room: int, most: int) -> list[range]:
     return [*groups, range(start, len(sizes))] if sizes else []
 
 
-def cut(text: str, most: int, tokens: Callable[[str], int]) -> str:
-    """The text, or its beginning and its end where it is longer than `most` tokens, and how much is left out; pure."""
-    size = tokens(text)
-    keep = len(text)
-    while size > most and keep > 1:
-        keep = min(keep * most // size, keep - 1)
-        shorter = _middle_out(text, keep)
-        size = tokens(shorter)
-    return text if keep == len(text) else _middle_out(text, keep)
+def cut(text: str, tokens: int, most: int) -> str:
+    """The text, or its beginning and its end where it is longer than `most` tokens, and how much is left out; pure.
+
+    Args:
+        text: Of any length.
+        tokens: Its length.
+        most: What is wanted.
+    """
+    if tokens <= most:
+        return text
+    return _middle_out(text, int(len(text) * most * DENSE // tokens))
 
 
 def _middle_out(text: str, keep: int) -> str:
@@ -140,24 +156,33 @@ class Reducer:
 
     def _narrowed(self, parts: list[Part]) -> bool:
         """Steps were refused although they should fit: reckon with less room; False where that is of no use."""
-        room = self._room or max(self._tokens(part.text) for part in parts) * 2 + self._tokens(self._template.text)
+        room = self._room or max(map(self._size, parts)) * 2 + self._tokens(self._template.text)
         self._room = room * 3 // 4
         return self._room > self._tokens(self._template.text) + 2 * FRAME
 
     def _groups(self, parts: list[Part]) -> list[range]:
         if self._room is None:
             return packed([0] * len(parts), 0, self._fanin)
-        room = max(self._room - self._tokens(self._template.text) - FRAME, 2)
+        room = max(self._room - self._tokens(self._template.text) - FRAME, 2 * FRAME)
         for place, part in enumerate(parts):  # so that at least two fit beside each other
-            parts[place] = Part(cut(part.text, room // 2, self._tokens), part.leaves)
-        return packed([self._tokens(part.text) for part in parts], room, self._fanin)
+            parts[place] = self._fitted(part, room // 2)
+        return packed([self._size(part) for part in parts], room, self._fanin)
+
+    def _size(self, part: Part) -> int:
+        return int(part.tokens * AGAIN) + SPARE if part.tokens else self._tokens(part.text)
+
+    def _fitted(self, part: Part, most: int) -> Part:
+        size = self._size(part)
+        if size <= most:
+            return part
+        return Part(cut(part.text, size, most), part.leaves, max(int((most - SPARE) / AGAIN), 1))
 
     async def _step(self, parts: list[Part], level: int) -> list[Part]:
         """One reduce call; its parts, where it is refused and taken in halves."""
         response = await self._ask(parts, level)
         self.spent.append(response)
         if response.success:
-            return [Part(response.text, tuple(leaf for part in parts for leaf in part.leaves))]
+            return [Part.of(response, tuple(leaf for part in parts for leaf in part.leaves))]
         if isinstance(response.error, RequestRejectedError) and len(parts) > 1:
             half = len(parts) // 2
             halves = await together([self._step(parts[:half], level), self._step(parts[half:], level)])

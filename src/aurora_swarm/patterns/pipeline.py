@@ -140,7 +140,7 @@ async def fan_out_fan_in(
     workers = pool.slice(0, min(n_workers or pool.size, pool.size))
     needed = least(quorum, workers.size)
     responses = await broadcast(workers, prompt)
-    parts = [Part(response.text, (place,)) for place, response in enumerate(responses) if response.success]
+    parts = [Part.of(response, (place,)) for place, response in enumerate(responses) if response.success]
     room = await pool.runtime.prompt_room(pool.view.members, pool.max_tokens_aggregation)
     collector = Reducer(pool, template, fanin=FANIN, room=room)
     root = await collector.merge(parts, 0) if len(parts) >= needed else None

@@ -93,7 +93,7 @@ class _Tree:
         """What becomes of a range of leaves."""
         if not level:
             below = [await leaf for leaf in self._leaves[start:stop]]
-            parts = [Part(r.text, (start + n,)) for n, r in enumerate(below) if r.success]
+            parts = [Part.of(r, (start + n,)) for n, r in enumerate(below) if r.success]
         else:
             step = self._fanin**level
             ranges = [(at, min(at + step, stop)) for at in range(start, stop, step)]
