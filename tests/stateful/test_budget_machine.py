@@ -98,7 +98,7 @@ class HedgingMachine(RuleBasedStateMachine):
 
     @rule(places=st.lists(st.integers(0, 2), max_size=4), forbidden=st.integers(0, 2))
     def movable(self, places, forbidden):
-        pairs = self.flights.movable(self.now, places, lambda _flight, index: index != forbidden)
+        pairs = self.flights.movable(self.now, lambda: places, lambda _flight, index: index != forbidden)
         assert all(index in places and index != forbidden for _, index in pairs)
         for index in set(places):
             assert sum(chosen == index for _, chosen in pairs) <= places.count(index)
