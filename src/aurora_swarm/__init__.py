@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from aurora_swarm.errors import AgentError, AuroraSwarmError, CallError, UsageError
     from aurora_swarm.inputs.hostfile import parse_hostfile, write_hostfile
     from aurora_swarm.pools.agent_pool import AgentPool
+    from aurora_swarm.pools.embedding_pool import EmbeddingPool
     from aurora_swarm.pools.open import open_pool
     from aurora_swarm.pools.pool import Pool
     from aurora_swarm.pools.readiness import wait_for_fleet
     from aurora_swarm.pools.vllm_pool import VLLMPool
     from aurora_swarm.tools.definition import Tool
     from aurora_swarm.values.endpoint import AgentEndpoint
-    from aurora_swarm.values.outcome import AgentResult, Response
+    from aurora_swarm.values.outcome import AgentResult, EmbeddingResponse, Response
     from aurora_swarm.values.reply import Usage
 
 _HOMES = {
@@ -30,6 +31,8 @@ _HOMES = {
     "AuroraSwarmError": "errors",
     "BatchAgent": "batch.agent",
     "CallError": "errors",
+    "EmbeddingPool": "pools.embedding_pool",
+    "EmbeddingResponse": "values.outcome",
     "Pool": "pools.pool",
     "Response": "values.outcome",
     "Tool": "tools.definition",
@@ -50,6 +53,8 @@ __all__ = [
     "AuroraSwarmError",
     "BatchAgent",
     "CallError",
+    "EmbeddingPool",
+    "EmbeddingResponse",
     "Pool",
     "Response",
     "Tool",

@@ -163,7 +163,7 @@ async def test_two_at_once_share_the_cores_and_the_local_url_says_when_its_serve
 
     async with AsyncExitStack() as stack:
         (running,) = await start_servers([config], stack)
-        other = await stack.enter_async_context(open_local("local://?slots=1&context=256&threads=1", say=say))
+        (other,) = await stack.enter_async_context(open_local("local://?slots=1&context=256&threads=1", say=say))
         assert running.endpoint.port != other.port
         assert all([await ask(endpoint, "/health") for endpoint in (running.endpoint, other)])
         assert said == ["starting the embedded model smollm2-135m-instruct"]

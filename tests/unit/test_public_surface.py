@@ -16,6 +16,8 @@ PUBLIC = {
     # the fleet
     "AgentEndpoint",
     "AgentPool",
+    "EmbeddingPool",
+    "EmbeddingResponse",
     "Pool",
     "Response",
     "Usage",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aurora_swarm.cli.complaints import complain
+from aurora_swarm.cli.complaints import complain, ranges
 from aurora_swarm.cli.exits import exit_of
 from aurora_swarm.cli.interrupts import run_interruptibly
 from aurora_swarm.cli.options import (
@@ -27,10 +27,11 @@ from aurora_swarm.cli.options import (
     environment,
 )
 from aurora_swarm.cli.voice import tell
-from aurora_swarm.errors import UsageError
+from aurora_swarm.errors import QuorumError, UsageError
 
 if TYPE_CHECKING:
     from aurora_swarm.pools.open import Backend, PoolOptions
+    from aurora_swarm.values.gathered import Reduced
     from aurora_swarm.values.outcome import Response
 
 
@@ -76,7 +77,23 @@ def ask(
     for response in responses:
         _print(response, as_json=json_, labelled=broadcast and reduce is None)
     ok = sum(response.success for response in responses)
-    return exit_of(ok, len(responses) - ok)
+    return exit_of(ok, len(responses) - ok + _missing(responses))
+
+
+def _missing(responses: Sequence[Response]) -> int:
+    """How many answers are not in a merged one, which is told."""
+    from aurora_swarm.values.gathered import Reduced  # noqa: PLC0415 - start-up is light
+
+    lacking = [each for each in responses if isinstance(each, Reduced) and each.success and each.missing]
+    for merged in lacking:
+        complain(QuorumError(_lack(merged), n_ok=merged.n_ok, n_failed=merged.n_failed))
+    return len(lacking)
+
+
+def _lack(merged: Reduced) -> str:
+    """What is missing in a merged answer, as a sentence."""
+    of_all = f"{merged.n_ok} of {merged.n_ok + merged.n_failed} answers"
+    return f"{of_all} are in the merged one; missing are those of endpoints {ranges(merged.missing)}"
 
 
 def _prompt(given: str) -> str:

@@ -73,13 +73,10 @@ async def _serve(
 async def _configs(
     count: int, wanted: LocalConfig, model: str | None, cache_dir: str | None, say_: Callable[[str], None]
 ) -> list[LocalConfig]:
-    import msgspec  # noqa: PLC0415
-
-    from aurora_swarm.local.open import configure  # noqa: PLC0415
+    from aurora_swarm.local.open import configure, in_a_row  # noqa: PLC0415
 
     first = await configure(model, cache_dir, say_, slots=wanted.slots, context=wanted.context, port=wanted.port)
-    ports = range(first.port, first.port + count) if first.port else [0] * count
-    return [msgspec.structs.replace(first, port=port) for port in ports]
+    return in_a_row(first, count)
 
 
 async def _first_death(servers: Sequence[LocalServer]) -> ModelUnavailableError:

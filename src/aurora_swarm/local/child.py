@@ -59,6 +59,9 @@ def _serve(configuration: dict[str, Any]) -> Any:
     params.n_ctx = configuration["slots"] * configuration["context"]
     params.cpuparams.n_threads = configuration["threads"]
     params.use_jinja = True
+    if configuration["embeddings"]:
+        params.embedding = True
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.endpoint_metrics = True
     # A web page in a browser on this machine must read neither answers nor the prompts of others.
     params.cors_origins = ""

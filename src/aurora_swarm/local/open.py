@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import msgspec
+
 from aurora_swarm.errors import InputError, ModelUnavailableError
-from aurora_swarm.local.server import LocalConfig, LocalServer
+from aurora_swarm.local.server import LocalConfig, LocalServer, start_servers
 from aurora_swarm.local.weights import DEFAULT, ensure_weights
 from aurora_swarm.values.endpoint import AgentEndpoint
 
 Say = Callable[[str], None]
-_OPTIONS = ("slots", "context", "threads", "port")
+_OPTIONS = ("servers", "slots", "context", "threads", "port", "embeddings")
 
 
 def parse_local_url(url: str) -> tuple[str | None, dict[str, int]]:
-    """The model and the options of ``local://``, ``local:///path/to.gguf?slots=8&context=4096``.
+    """The model and the options of ``local://``, ``local:///path/to.gguf?servers=2&slots=8&context=4096``.
 
     Raises:
         InputError: An option is unknown or no number, or the path is relative.
@@ -45,8 +47,8 @@ def parse_local_url(url: str) -> tuple[str | None, dict[str, int]]:
 @asynccontextmanager
 async def open_local(
     url: str, *, model: str | None = None, cache_dir: str | None = None, say: Say
-) -> AsyncIterator[AgentEndpoint]:
-    """The endpoint of an embedded server, which ends with the context.
+) -> AsyncIterator[list[AgentEndpoint]]:
+    """The endpoints of embedded servers, one unless the URL says ``servers=3``, which end with the context.
 
     A server that dies before is not started again: `say` is told why, and calls to the endpoint fail to connect.
 
@@ -61,13 +63,23 @@ async def open_local(
         ModelUnavailableError: The weights cannot be had, llama.cpp is not installed, or the server did not start.
     """
     path, options = parse_local_url(url)
-    async with LocalServer(await configure(path or model, cache_dir, say, **options)) as server:
-        watching = asyncio.create_task(_tell_of_death(server, say))
+    count = options.pop("servers", 1)
+    config = await configure(path or model, cache_dir, say, **options)
+    async with AsyncExitStack() as stack:
+        servers = await start_servers(in_a_row(config, count), stack)
+        watching = [asyncio.create_task(_tell_of_death(server, say)) for server in servers]
         try:
-            yield server.endpoint
+            yield [server.endpoint for server in servers]
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            for watch in watching:
+                watch.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
+
+
+def in_a_row(config: LocalConfig, count: int) -> list[LocalConfig]:
+    """The same for several servers, on ports that follow each other, or on free ones."""
+    ports = range(config.port, config.port + count) if config.port else [0] * count
+    return [msgspec.structs.replace(config, port=port) for port in ports]
 
 
 async def _tell_of_death(server: LocalServer, say: Say) -> None:
@@ -83,6 +95,7 @@ async def configure(
     context: int = 2048,
     threads: int | None = None,
     port: int = 0,
+    embeddings: int = 0,
 ) -> LocalConfig:
     """What an embedded server needs, its weights fetched.
 
@@ -93,7 +106,7 @@ async def configure(
     weights = await ensure_weights(model, Path(cache_dir) if cache_dir else None, say)
     name = weights.stem if model else DEFAULT.name
     say(f"starting the embedded model {name}")
-    return LocalConfig(weights, name, slots, context, threads, port)
+    return LocalConfig(weights, name, slots, context, threads, port, embeddings=bool(embeddings))
 
 
 def _check_engine() -> None:

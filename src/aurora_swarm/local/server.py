@@ -37,6 +37,7 @@ class LocalConfig(msgspec.Struct, frozen=True):
         threads: Threads that compute; None for all cores.
         port: TCP port on 127.0.0.1; 0 for a free one.
         start_timeout_s: Seconds that loading the model may take.
+        embeddings: Whether it also makes vectors, each the mean over its text's tokens.
     """
 
     model: Path
@@ -46,6 +47,7 @@ class LocalConfig(msgspec.Struct, frozen=True):
     threads: int | None = None
     port: int = 0
     start_timeout_s: float = 60.0
+    embeddings: bool = False
 
 
 class LocalServer:
@@ -187,6 +189,7 @@ class LocalServer:
             "context": config.context,
             "threads": config.threads or _cores(),
             "port": config.port,
+            "embeddings": config.embeddings,
         }
         return json.dumps(told).encode() + b"\n"
 

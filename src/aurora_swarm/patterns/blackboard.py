@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
 
 from aurora_swarm.errors import NoEndpointsError, UsageError
 from aurora_swarm.patterns.broadcast import broadcast
+from aurora_swarm.patterns.overlap import Turn, overlapping
 from aurora_swarm.patterns.quorum import Quorum, least, shortfall
+from aurora_swarm.patterns.rounds import Crew, Rounds
 from aurora_swarm.pools.pool import Pool
 from aurora_swarm.values.gathered import Gathered
 from aurora_swarm.values.outcome import Response
@@ -91,13 +95,13 @@ class Blackboard:
         self._board_tokens = board_tokens
         self._quorum = quorum
         self._entries: dict[tuple[str, int, str], Entry] = {}
+        self._order: dict[str, list[Entry]] = {section: [] for section in sections}
         self._round = 0
 
     @property
     def board(self) -> BoardState:
         """Texts by section, by round and then by author; a copy."""
-        ordered = sorted(self._entries.values(), key=lambda entry: (entry.round, entry.author))
-        return {section: [e.text for e in ordered if e.section == section] for section in self._sections}
+        return {section: [entry.text for entry in entries] for section, entries in self._order.items()}
 
     @property
     def round(self) -> int:
@@ -114,8 +118,12 @@ class Blackboard:
             raise UsageError(
                 f"the board has no section {entry.section!r}", remedy=f"it has: {', '.join(self._sections)}"
             )
-        known = self._entries.setdefault((entry.section, entry.round, entry.author), entry)
-        if known.text != entry.text:
+        key = (entry.section, entry.round, entry.author)
+        known = self._entries.get(key)
+        if known is None:
+            self._entries[key] = entry
+            insort(self._order[entry.section], entry, key=_place_of)
+        elif known.text != entry.text:
             where = f"section {entry.section!r}, round {entry.round}"
             raise UsageError(f"{entry.author} has written into {where} already", remedy="write one text a round")
 
@@ -138,13 +146,26 @@ class Blackboard:
             self.write(entry)
         self._round = done
 
-    async def run(self, pool: Pool, max_rounds: int = 10, convergence_fn: ConvergenceFn | None = None) -> Session:
+    async def run(
+        self,
+        pool: Pool,
+        max_rounds: int = 10,
+        convergence_fn: ConvergenceFn | None = None,
+        *,
+        staleness: int | None = None,
+    ) -> Session:
         """Go through rounds until `max_rounds` are completed, or the board has converged.
+
+        In lock-step a round begins when the one before is complete. With `staleness` the sections are worked on side by
+        side, and agents who are done go on without the others: they read the board as it is by then, which lacks
+        entries of the latest rounds only, of so many at most.
 
         Args:
             pool: Endpoints with ``role`` tags.
             max_rounds: Rounds at most, those before a restored snapshot included.
             convergence_fn: Looks at the whole board after a round; true ends the run. What it raises ends the run too.
+            staleness: Rounds by which an agent may be ahead of the first that is not complete; None for lock-step. With
+                a `quorum`, an agent who comes too late for a round goes on with the next one.
 
         Returns:
             The board and the account of the run. Cancelling loses no entry that was written.
@@ -152,17 +173,16 @@ class Blackboard:
         Raises:
             NoEndpointsError: No endpoint has a section's name as its role.
             QuorumError: Fewer agents of a section answered in a round than `quorum` asks for. What was written stays.
-            UsageError: `max_rounds` is below 1, or `quorum` cannot be met.
+            UsageError: `max_rounds` is below 1, `staleness` below 0, or `quorum` cannot be met.
         """
-        if max_rounds < 1:
-            raise UsageError(f"max_rounds is {max_rounds}", remedy="give 1 at least")
-        crews = self._crews(pool)
-        responses, converged = Gathered(), False
-        while self._round < max_rounds and not converged:
-            for section, crew in crews.items():
-                responses += await self._work(section, crew)
-            self._round += 1
-            converged = convergence_fn is not None and bool(convergence_fn(self.board))
+        if max_rounds < 1 or (staleness is not None and staleness < 0):
+            raise UsageError(f"max_rounds is {max_rounds}, staleness {staleness}", remedy="give 1 and 0 at least")
+        crews, responses = self._crews(pool), Gathered()
+        converges = convergence_fn or _never
+        if staleness is None:
+            converged = await self._in_step(crews, max_rounds, converges, responses)
+        else:
+            converged = await self._overlapping(crews, max_rounds, converges, responses, staleness)
         return Session(self.board, self._round, responses, converged=converged)
 
     def shown(self, tokens: Callable[[str], int]) -> BoardState:
@@ -171,11 +191,10 @@ class Blackboard:
         Args:
             tokens: Length of a text.
         """
-        board = self.board
         if self._board_tokens is None:
-            return board
+            return self.board
         share = self._board_tokens // len(self._sections)
-        return {section: _newest(texts, share, tokens) for section, texts in board.items()}
+        return {section: _newest(entries, share, tokens) for section, entries in self._order.items()}
 
     def _crews(self, pool: Pool) -> dict[str, Pool]:
         roles = {endpoint.tags.get("role") for endpoint in pool.endpoints}
@@ -187,34 +206,110 @@ class Blackboard:
             least(1 if self._quorum is None else self._quorum, crew.size)
         return crews
 
+    async def _in_step(
+        self, crews: Mapping[str, Pool], max_rounds: int, converges: ConvergenceFn, responses: Gathered
+    ) -> bool:
+        """Rounds one after the other; whether the board has converged."""
+        converged = False
+        while self._round < max_rounds and not converged:
+            for section, crew in crews.items():
+                responses += await self._work(section, crew)
+            self._round += 1
+            converged = bool(converges(self.board))
+        return converged
+
+    async def _overlapping(
+        self,
+        crews: Mapping[str, Pool],
+        max_rounds: int,
+        converges: ConvergenceFn,
+        responses: Gathered,
+        staleness: int,
+    ) -> bool:
+        """Rounds of all sections side by side; whether the board has converged."""
+        sections, tokens = list(crews), next(iter(crews.values())).runtime.tokens_at_most
+        rounds = Rounds([self._crew(crew) for crew in crews.values()], staleness, self._round)
+
+        def prompt(crew: int) -> str:
+            return self._prompt_fn(sections[crew], self.shown(tokens))
+
+        def converged() -> bool:
+            while rounds.advance():
+                self._round = rounds.completed
+                if converges(self.board):
+                    return True
+            return False
+
+        first = self._resumed(crews, rounds)
+        if converged():
+            return True
+        if self._round >= max_rounds:
+            return False
+        async with aclosing(overlapping(list(crews.values()), rounds, first, prompt, max_rounds)) as turns:
+            async for turn, response in turns:
+                responses.append(response)
+                self._write(sections[turn.crew], turn.number, crews[sections[turn.crew]], response)
+                if converged():
+                    return True
+                if (short := rounds.short()) is not None:
+                    crew = crews[sections[short]]
+                    raise shortfall(crew.size, responses[::-1], rounds.answers(short), self._crew(crew).needed)
+        return False
+
+    def _resumed(self, crews: Mapping[str, Pool], rounds: Rounds) -> list[Turn]:
+        """The first turn of every agent, behind what it has written in rounds that were not complete."""
+        after: dict[tuple[str, str], int] = {}
+        for section, number, author in self._entries:
+            after[section, author] = max(after.get((section, author), 0), number + 1)
+        first: list[Turn] = []
+        for place, (section, crew) in enumerate(crews.items()):
+            for agent, endpoint in enumerate(crew.endpoints):
+                begins = max(after.get((section, endpoint.url), 0), self._round)
+                for number in range(self._round, begins):
+                    rounds.end(place, number, answered=(section, number, endpoint.url) in self._entries)
+                first.append(Turn(place, agent, begins))
+        return first
+
+    def _crew(self, crew: Pool) -> Crew:
+        needed = least(1 if self._quorum is None else self._quorum, crew.size)
+        return Crew(crew.size, needed, patient=self._quorum is None)
+
     async def _work(self, section: str, crew: Pool) -> Gathered:
         """One section's part of a round."""
         wrote = [self._entries.get((section, self._round, endpoint.url)) for endpoint in crew.endpoints]
         left = [place for place, entry in enumerate(wrote) if entry is None]
-        needed = least(1 if self._quorum is None else self._quorum, crew.size) - (crew.size - len(left))
+        needed = self._crew(crew).needed - (crew.size - len(left))
         if not left or (self._quorum is not None and needed < 1):
             return Gathered()
         prompt = self._prompt_fn(section, self.shown(crew.runtime.tokens_at_most))
         agents = crew.select(left)
         responses = await broadcast(agents, prompt, quorum=None if self._quorum is None else needed)
         for response in responses:
-            self._note(section, agents, response)
+            self._write(section, self._round, agents, response)
         if responses.n_ok < needed:
             raise shortfall(agents.size, responses, responses.n_ok, needed)
         return responses
 
-    def _note(self, section: str, agents: Pool, response: Response) -> None:
+    def _write(self, section: str, number: int, agents: Pool, response: Response) -> None:
         if response.success:
-            self.write(Entry(section, self._round, agents.endpoint(response.index).url, response.text))
+            self.write(Entry(section, number, agents.endpoint(response.index).url, response.text))
 
 
-def _newest(texts: list[str], most: int, tokens: Callable[[str], int]) -> list[str]:
+def _never(_: BoardState) -> bool:
+    return False
+
+
+def _place_of(entry: Entry) -> tuple[int, str]:
+    return entry.round, entry.author
+
+
+def _newest(entries: list[Entry], most: int, tokens: Callable[[str], int]) -> list[str]:
     """The last texts that fit, in their order; pure."""
     kept: list[str] = []
     left = most
-    for text in reversed(texts):
-        left -= tokens(text)
+    for entry in reversed(entries):
+        left -= tokens(entry.text)
         if left < 0:
             break
-        kept.append(text)
+        kept.append(entry.text)
     return kept[::-1]

@@ -47,7 +47,13 @@ async def broadcast(
 
 
 async def broadcast_and_reduce(
-    pool: Pool, prompt: str, reduce_prompt: str, reducer_agent_index: int = 0, *, quorum: Quorum = 1
+    pool: Pool,
+    prompt: str,
+    reduce_prompt: str,
+    reducer_agent_index: int = 0,
+    *,
+    quorum: Quorum = 1,
+    max_tokens_aggregation: int | None = None,
 ) -> Reduced:
     """Broadcast a prompt, then have one agent reduce the answers to one.
 
@@ -59,6 +65,7 @@ async def broadcast_and_reduce(
         reducer_agent_index: The endpoint that reduces.
         quorum: How many answers must be in the result, as a number or as a share; fewer are a failure. All endpoints
             are waited for.
+        max_tokens_aggregation: Tokens of a merged text at most; what the pool allows aggregations when None.
 
     Returns:
         The reducer's response, with the account of all: answers in it, answers missing, attempts, tokens. Below the
@@ -76,8 +83,9 @@ async def broadcast_and_reduce(
     if len(parts) < needed:
         told = Reduced.of(responses[0], responses, pool.size, responses.missing)
         return told.without_answer(shortfall(pool.size, responses, len(parts), needed))
-    room = await pool.runtime.prompt_room(reducer_endpoint.view.members, pool.max_tokens_aggregation)
-    reducer = Reducer(pool, template, fanin=FANIN, room=room, agent_index=reducer_agent_index)
+    most = max_tokens_aggregation or pool.max_tokens_aggregation
+    room = await pool.runtime.prompt_room(reducer_endpoint.view.members, most)
+    reducer = Reducer(pool, template, fanin=FANIN, room=room, agent_index=reducer_agent_index, max_tokens=most)
     root = await reducer.merge(parts, 0)
     return reducer.account(root, responses, needed)
 

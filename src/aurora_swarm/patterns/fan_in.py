@@ -108,6 +108,7 @@ class Reducer:
         fanin: Texts per step at most.
         room: Tokens that a prompt may have; None where no context is known.
         agent_index: Who reduces; None for whoever has the least to do.
+        max_tokens: Tokens of each merged text at most; None for what the pool allows aggregations.
 
     Attributes:
         spent: Every response so far, in order of time.
@@ -115,12 +116,20 @@ class Reducer:
     """
 
     def __init__(
-        self, pool: Pool, template: Template, *, fanin: int, room: int | None, agent_index: int | None = None
+        self,
+        pool: Pool,
+        template: Template,
+        *,
+        fanin: int,
+        room: int | None,
+        agent_index: int | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         self._pool = pool
         self._template = template
         self._fanin = fanin
         self._agent_index = agent_index
+        self._max_tokens = max_tokens or pool.max_tokens_aggregation
         self._tokens = pool.runtime.tokens_at_most
         self._room = room
         self.spent: list[Response] = []
@@ -194,6 +203,6 @@ class Reducer:
         numbered = "\n\n".join(f"{number}. {part.text}" for number, part in enumerate(parts, 1))
         prompt = self._template.render({"responses": numbered, "level": level})
         if self._agent_index is not None:
-            return await self._pool.post(self._agent_index, prompt, self._pool.max_tokens_aggregation)
-        call = self._pool.runtime.call(prompt, self._pool.max_tokens_aggregation)
+            return await self._pool.post(self._agent_index, prompt, self._max_tokens)
+        call = self._pool.runtime.call(prompt, self._max_tokens)
         return self._pool.respond_to(0, await self._pool.ask(call))

@@ -117,7 +117,13 @@ async def stream_pipeline(
 
 
 async def fan_out_fan_in(
-    pool: Pool, prompt: str, collect_prompt: str, n_workers: int | None = None, *, quorum: Quorum = 1
+    pool: Pool,
+    prompt: str,
+    collect_prompt: str,
+    n_workers: int | None = None,
+    *,
+    quorum: Quorum = 1,
+    max_tokens_aggregation: int | None = None,
 ) -> Reduced:
     """Ask several endpoints the same, then have any one collect their answers.
 
@@ -127,6 +133,7 @@ async def fan_out_fan_in(
         collect_prompt: Template with ``{responses}``; failures are left out.
         n_workers: The first so many endpoints; all when None, or when there are fewer.
         quorum: As for `aurora_swarm.patterns.broadcast.broadcast_and_reduce`.
+        max_tokens_aggregation: Tokens of a merged text at most; what the pool allows aggregations when None.
 
     Returns:
         The collector's response, with the account of all.
@@ -141,8 +148,9 @@ async def fan_out_fan_in(
     needed = least(quorum, workers.size)
     responses = await broadcast(workers, prompt)
     parts = [Part.of(response, (place,)) for place, response in enumerate(responses) if response.success]
-    room = await pool.runtime.prompt_room(pool.view.members, pool.max_tokens_aggregation)
-    collector = Reducer(pool, template, fanin=FANIN, room=room)
+    most = max_tokens_aggregation or pool.max_tokens_aggregation
+    room = await pool.runtime.prompt_room(pool.view.members, most)
+    collector = Reducer(pool, template, fanin=FANIN, room=room, max_tokens=most)
     root = await collector.merge(parts, 0) if len(parts) >= needed else None
     return collector.account(root, responses, needed)
 

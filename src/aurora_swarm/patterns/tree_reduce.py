@@ -24,6 +24,7 @@ async def tree_reduce(
     items: Iterable[Any] | None = None,
     *,
     quorum: Quorum = 1,
+    max_tokens_aggregation: int | None = None,
 ) -> Reduced:
     """Ask many, and have supervisors reduce their answers to one, level by level.
 
@@ -39,6 +40,7 @@ async def tree_reduce(
         fanin: Answers that a supervisor takes in at most.
         items: One answer is asked for each; None for one answer of every endpoint.
         quorum: How many answers must be in the result, as a number or as a share; fewer are a failure.
+        max_tokens_aggregation: Tokens of a merged text at most; what the pool allows aggregations when None.
 
     Returns:
         The last supervisor's response, with the account of all: answers in it, answers missing, attempts, tokens. Below
@@ -55,8 +57,9 @@ async def tree_reduce(
     if not prompts:
         raise UsageError("there are no items to reduce", remedy="give one item at least")
     needed = least(quorum, len(prompts))
-    room = await pool.runtime.prompt_room(pool.view.members, pool.max_tokens_aggregation)
-    tree = _Tree(Reducer(pool, template, fanin=fanin, room=room), len(prompts), fanin)
+    most = max_tokens_aggregation or pool.max_tokens_aggregation
+    room = await pool.runtime.prompt_room(pool.view.members, most)
+    tree = _Tree(Reducer(pool, template, fanin=fanin, room=room, max_tokens=most), len(prompts), fanin)
     answers = pool.broadcast_stream(prompt) if items is None else pool.stream(prompts)
     root = await tree.grow(answers)
     return tree.result(root, needed)

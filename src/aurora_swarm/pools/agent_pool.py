@@ -16,7 +16,8 @@ from aurora_swarm.values.endpoint import AgentEndpoint
 class AgentPool(Pool):
     """Endpoints that answer ``{"prompt"}`` with ``{"response"}`` or ``{"text"}`` at ``/generate``.
 
-    Use it as ``async with AgentPool(endpoints) as pool:``.
+    One that does not know that path, as most engines do not, is asked for chat completions, with whatever model it
+    serves. Use it as ``async with AgentPool(endpoints) as pool:``.
 
     Args:
         endpoints: The fleet; at least one endpoint, none twice.

@@ -140,7 +140,7 @@ async def _resolve(
     from aurora_swarm.local.open import open_local  # noqa: PLC0415 - an extra, loaded when chosen
 
     opened = open_local(backend, model=options.local_model, cache_dir=options.cache_dir, say=say)
-    return "openai", [await stack.enter_async_context(opened)]
+    return "openai", await stack.enter_async_context(opened)
 
 
 def _slots(endpoint: AgentEndpoint) -> int:

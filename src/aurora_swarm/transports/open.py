@@ -9,6 +9,7 @@ from aurora_swarm.ports.http import Http
 from aurora_swarm.ports.transport import Transport
 from aurora_swarm.transports.chat_batch import ChatBatchWire
 from aurora_swarm.transports.completions import CompletionsBatchWire, CompletionsWire
+from aurora_swarm.transports.either import EitherTransport
 from aurora_swarm.transports.generate import GenerateWire
 from aurora_swarm.transports.http_transport import HttpTransport
 from aurora_swarm.transports.openai_chat import OpenAIChatWire
@@ -16,7 +17,9 @@ from aurora_swarm.transports.wire import BatchWire, Wire
 
 OPENAI_KINDS = ("openai", "vllm", "sglang", "llamacpp", "http", "https")
 KINDS = ("generate", "completions", *OPENAI_KINDS)
-"""What `open_transport` knows: ``completions`` is for models without a chat template, the rest as they are named."""
+"""What `open_transport` knows: ``generate`` asks endpoints that do not know that path for chat completions,
+``completions`` is for models without a chat template, the rest as they are named.
+"""
 
 
 def open_transport(
@@ -49,14 +52,17 @@ def open_transport(
         from aurora_swarm.transports.http_ry import RyHttp  # noqa: PLC0415 - loads the HTTP library only now
 
         http = RyHttp(connect_timeout_s=connect_timeout_s, max_connections=max_connections)
-    wire, batch = _wires(kind)
-    return HttpTransport(http, wire, batch=batch, api_key=api_key, headers=headers, idle_timeout_s=idle_timeout_s)
 
+    def over(wire: Wire, batch: BatchWire | None) -> HttpTransport:
+        return HttpTransport(http, wire, batch=batch, api_key=api_key, headers=headers, idle_timeout_s=idle_timeout_s)
 
-def _wires(kind: str) -> tuple[Wire, BatchWire | None]:
-    """How one call is written, and many."""
     if kind == "generate":
-        return GenerateWire(), None
+        return EitherTransport(over(GenerateWire(), None), over(OpenAIChatWire(), None))
+    return over(*_wires(kind))
+
+
+def _wires(kind: str) -> tuple[Wire, BatchWire]:
+    """How one call is written, and many."""
     if kind == "completions":
         return CompletionsWire(), CompletionsBatchWire()
     return OpenAIChatWire(), ChatBatchWire()

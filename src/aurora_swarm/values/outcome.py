@@ -80,6 +80,36 @@ class Response(msgspec.Struct, frozen=True, gc=False):
     latency_s: float = 0.0
 
 
+class EmbeddingResponse(msgspec.Struct, frozen=True, gc=False):
+    """What an embedding pool gives back for one text. Never raises for a failed text: `error` says why.
+
+    Args:
+        success: Whether there is a vector.
+        embedding: The vector; None on failure.
+        error: A typed error that prints as a sentence; None on success.
+        agent_index: Position of the endpoint in the pool that was asked; -1 when nobody was.
+        endpoint: The endpoint that answered, or that failed last.
+        index: Position of the text in the list that was given.
+        usage: Tokens spent; a server counts a whole request, and each text has its share by length.
+        model: The model that answered, by the server's word.
+        attempts: Requests that were sent for this text, most of them for others too.
+        failures: Every failed attempt.
+        latency_s: Seconds from the wish to the answer, waiting included.
+    """
+
+    success: bool
+    embedding: tuple[float, ...] | None
+    error: CallError | None
+    agent_index: int
+    endpoint: AgentEndpoint | None = None
+    index: int = 0
+    usage: Usage = Usage()
+    model: str = ""
+    attempts: int = 0
+    failures: tuple[Attempt, ...] = ()
+    latency_s: float = 0.0
+
+
 class AgentResult(msgspec.Struct, Generic[OutputT], frozen=True):
     """How one input of a batch ended: exactly one per input.
 
