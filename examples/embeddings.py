@@ -1,6 +1,6 @@
 """Vectors of many texts, and which of them say the same.
 
-The embedded model was made to answer, not to compare: name the hostfile of an embedding server for groups with a meaning.
+The embedded model was made to answer, not to compare: for groups with a meaning name the hostfile of embedding servers.
 """
 
 import asyncio
