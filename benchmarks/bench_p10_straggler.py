@@ -30,7 +30,7 @@ QUORUM = 0.9
 OPTIONS = harness.arguments(__doc__)
 ROUNDS = 1 if OPTIONS.quick else 3
 
-PROMPTS, ITEMS, FANIN, FLOWING, AGENTS, TIMES = 4_000, 1_000, 10, 512, 64, 4
+PROMPTS, ITEMS, FANIN, FLOWING, AGENTS, TIMES = 2_000, 1_000, 10, 512, 64, 4
 PLAN = ServerPlan(engine="generate", capacity=SLOTS, latency_s=0.3, per_token_s=0.01, tokens=20, spread="uniform")
 STAGES = [Stage("draft", "Draft: {input}"), Stage("check", "Check: {input}"), Stage("final", "Finish: {input}")]
 

@@ -18,9 +18,9 @@ async def main(backend: str) -> None:
         responses = await scatter_gather_embeddings(pool, ANSWERS)
     vectors = [response.embedding for response in responses if response.embedding is not None]
     print(f"{len(vectors)} vectors of {len(vectors[0])} numbers; agreement {semantic_agreement(vectors):.2f}")
-    for group in semantic_groups(vectors, threshold=0.8):
+    for group in semantic_groups(vectors, threshold=0.9):
         print([ANSWERS[place] for place in group])
-    print(f"entropy over meanings: {semantic_entropy(vectors, threshold=0.8):.2f} nats")
+    print(f"entropy over meanings: {semantic_entropy(vectors, threshold=0.9):.2f} nats")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ class RetryBudgetMachine(RuleBasedStateMachine):
 
 class Flight:
     def __init__(self, index, began):
-        self.index, self.began = index, began
+        self.index, self.began, self.patient = index, began, False
 
 
 class HedgingMachine(RuleBasedStateMachine):
@@ -48,10 +48,12 @@ class HedgingMachine(RuleBasedStateMachine):
     def start(self, floor, ratio):
         self.policy = HedgePolicy(budget_floor=floor, budget_ratio=ratio, move_ratio=ratio, floor_s=0.0)
         self.pace = Pace(self.SIZE, self.policy)
-        self.flights = Flights(self.pace, self.policy)
+        self.loads = [0] * self.SIZE
+        self.flights = Flights(self.pace, self.policy, self.loads)
         self.now = 0.0
         self.flying: list[Flight] = []
         self.named: set[Flight] = set()
+        self.past: set[Flight] = set()  # once late, always late, even if late comes to mean later
         for number in range(ENOUGH):
             self.pace.answered(number % self.SIZE, 1.0, 0.0)
 
@@ -62,12 +64,14 @@ class HedgingMachine(RuleBasedStateMachine):
             self.flights.calls += 1
             self.flights.add(flight)
             self.flying.append(flight)
+            self.loads[index] += 1
 
     @rule(place=st.integers(0, 50))
     def end(self, place):
         if self.flying:
             flight = self.flying.pop(place % len(self.flying))
             self.flights.remove(flight)
+            self.loads[flight.index] -= 1
             self.pace.answered(flight.index, max(self.now - flight.began, 0.01), self.now)
 
     @rule(seconds=st.floats(0.0, 4.0))
@@ -80,11 +84,15 @@ class HedgingMachine(RuleBasedStateMachine):
             assert flight not in self.named, "an attempt gets one rival"
             self.named.add(flight)
 
-    @rule()
-    def overdue(self):
-        limit_s = self.pace.overdue_s
-        named = self.flights.overdue(self.now)
-        assert all(flight.began + limit_s <= self.now for flight in named)
+    @rule(idle=st.booleans())
+    def overdue(self, idle):
+        self.past |= {f for f in self.flying if f.began + self.pace.overdue_s <= self.now}
+        newest = max((f.began for f in self.flying if f not in self.named), default=0.0)
+        for flight in (named := self.flights.overdue(self.now, idle=idle)):
+            assert flight.began + self.pace.suspect_s <= self.now
+            if flight.began + self.pace.overdue_s > self.now:
+                stopped = self.loads[flight.index] > 1 and self.pace.last_answer[flight.index] < flight.began
+                assert stopped or (idle and newest + self.pace.suspect_s <= self.now)
         self.name(named)
 
     @rule()
@@ -117,8 +125,9 @@ class HedgingMachine(RuleBasedStateMachine):
 
     @invariant()
     def somebody_looks_in_time(self):
-        young = [f for f in self.flying if f not in self.named and f.began + self.pace.overdue_s > self.now]
-        due = self.flights.next_due()
+        unseen = [f for f in self.flying if f not in self.named | self.past]
+        young = [f for f in unseen if f.began + self.pace.overdue_s > self.now]
+        due = self.flights.next_due(self.now)
         if young:
             assert due is not None
             assert due <= min(f.began for f in young) + self.pace.overdue_s + 1e-9

@@ -1,4 +1,7 @@
-"""Whatever happens to a fleet, the router picks the free member with the least load that was idle longest."""
+"""Whatever happens to a fleet, the router picks the free member with the least load that was idle longest.
+
+Members that take what others leave come after all others, whatever their load.
+"""
 
 import itertools
 
@@ -19,6 +22,7 @@ class RouterMachine(RuleBasedStateMachine):
         self.router = Router(size, limit)
         self.loads, self.limits, self.trials = [0] * size, [limit] * size, [False] * size
         self.clock = itertools.count()
+        self.behind = set()
         self.views = []
         self.new_view(set(range(size)))
 
@@ -45,7 +49,9 @@ class RouterMachine(RuleBasedStateMachine):
         view, touched = self.views[place % len(self.views)]
         free = [i for i in touched if self.loads[i] < self.limits[i]]
         wanted = [i for i in free if i not in avoid] or free
-        expected = min(wanted, key=lambda i: (self.loads[i], touched[i]), default=None)
+        expected = min(
+            wanted, key=lambda i: (i in self.behind, i not in self.behind and self.loads[i], touched[i]), default=None
+        )
         assert self.router.take_least(view, avoid, weight) == expected
         if expected is not None:
             self.loads[expected] += weight
@@ -72,6 +78,13 @@ class RouterMachine(RuleBasedStateMachine):
         index = self.at(index)
         self.router.set_limit(index, limit, trial=trial)
         self.limits[index], self.trials[index] = limit, trial
+        self.touch(index)
+
+    @rule(index=INDEX, behind=st.booleans())
+    def set_behind(self, index, behind):
+        index = self.at(index)
+        self.router.set_behind(index, behind=behind)
+        (self.behind.add if behind else self.behind.discard)(index)
         self.touch(index)
 
     @invariant()

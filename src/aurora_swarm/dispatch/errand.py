@@ -87,6 +87,11 @@ class Errand(Ticket):
         """The one endpoint that may answer, if there is one."""
         return self.wish if self.strict else None
 
+    @property
+    def patient(self) -> bool:
+        """Whether it had better stay where it is, for what it shares with others."""
+        return bool(self.call.prefix)
+
     def renew(self, wish_is_open: bool) -> None:
         """Wish for a slot once more; for the preferred endpoint only while that makes sense."""
         self.granted, self.withdrawn = None, False
@@ -137,3 +142,8 @@ class RivalFlight:
         self.index = index
         self.began = began
         self.errand = errand
+
+    @property
+    def patient(self) -> bool:
+        """As its errand."""
+        return self.errand.patient

@@ -3,7 +3,8 @@
 A rival never replaces an attempt: both run, the first answer counts, the other is cancelled. So a request that is
 long for a good reason is only doubled, never lost. Three reasons, each with its own bound:
 
-* **overdue**: older than almost every answer so far took; paid from a budget of 2 % of all calls;
+* **overdue**: older than almost every answer so far took by a half, or by a tenth where more speaks against it: its
+  endpoint has several and answered none since, or it is of the last of a wave; paid from a budget of 2 % of all calls;
 * **silent**: far older still, while its endpoint answered nobody and the others did; the endpoint is rested;
 * **movable**: nobody waits and an endpoint is idle that would be done well before this one is expected to be.
 
@@ -12,8 +13,9 @@ An attempt has one rival at most.
 
 from __future__ import annotations
 
+import itertools
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from aurora_swarm.values.policy import HedgePolicy
@@ -21,7 +23,7 @@ from aurora_swarm.values.policy import HedgePolicy
 WINDOW = 512
 """Latest latencies that the quantile is taken from."""
 REFRESH = 64
-"""Answers after which the quantile is taken anew."""
+"""Answers after which the quantile is taken anew; at first a quarter of those that there are."""
 ENOUGH = 20
 """Answers without which nothing is called late."""
 SURVEYS, EBB_SURVEYS = 4, 12
@@ -30,8 +32,14 @@ EBB_GAIN = 1.1
 """What `HedgePolicy.move_gain` is at most then."""
 EBB = 8
 """Answers, in whose usual time no new call has come, that speak of a batch's end."""
-SMOOTHING = 0.2
-"""Weight of the latest latency in an endpoint's mean."""
+SMOOTHING, BEATEN = 0.2, 0.5
+"""Weight of the latest latency in an endpoint's mean; the second for attempts that were cancelled before they ended."""
+SUSPECT_FACTOR = 1.1
+"""What `HedgePolicy.factor` is at most for an attempt that more than its own age speaks against."""
+LAST = 0.05
+"""Attempts under way, as a share of the latest answers, that are the last of a wave."""
+SLOW = 2.0
+"""An endpoint whose answers take so many times the usual is slow: calls go to others first."""
 
 
 class Pace:
@@ -45,7 +53,9 @@ class Pace:
     def __init__(self, size: int, policy: HedgePolicy) -> None:
         self._policy = policy
         self._latest: list[float] = []
+        self.suspect_s = 0.0
         self.answers = 0
+        self._refresh_at = ENOUGH
         self.overdue_s: float | None = None
         self.typical_s = 0.0
         self.means = array("d", [-1.0]) * size
@@ -61,13 +71,29 @@ class Pace:
         else:
             self._latest[self.answers % WINDOW] = latency_s
         self.answers += 1
-        if self.answers >= ENOUGH and (self.answers % REFRESH == 0 or self.overdue_s is None):
+        if self.answers >= self._refresh_at:
+            self._refresh_at = self.answers + min(self.answers // 4, REFRESH)
             self._refresh()
+
+    def beaten(self, index: int, age_s: float) -> None:
+        """An attempt was given up at this age: its answer would have taken longer."""
+        mean = self.means[index]
+        if age_s > mean:
+            self.means[index] = age_s if mean < 0 else mean + BEATEN * (age_s - mean)
+
+    def forget(self, index: int) -> None:
+        """How long an endpoint takes is not known any more."""
+        self.means[index] = -1.0
+
+    def is_slow(self, index: int) -> bool:
+        """Whether an endpoint takes much longer than answers usually do."""
+        return self.means[index] > SLOW * self.typical_s > 0
 
     def _refresh(self) -> None:
         ordered = sorted(self._latest)
         late = ordered[min(int(self._policy.quantile * len(ordered)), len(ordered) - 1)]
         self.overdue_s = max(self._policy.factor * late, self._policy.floor_s)
+        self.suspect_s = max(min(self._policy.factor, SUSPECT_FACTOR) * late, self._policy.floor_s)
         self.typical_s = ordered[len(ordered) // 2]
 
     def left_s(self, index: int, age_s: float) -> float:
@@ -87,18 +113,29 @@ class Flight(Protocol):
     Attributes:
         index: The endpoint.
         began: When it was sent.
+        patient: Whether it had better stay where it is: its endpoint has computed what it shares with others.
     """
 
     index: int
     began: float
 
+    @property
+    def patient(self) -> bool: ...
+
 
 class Flights:
-    """All attempts under way that may still get a rival, oldest first."""
+    """All attempts under way that may still get a rival, oldest first.
 
-    def __init__(self, pace: Pace, policy: HedgePolicy) -> None:
+    Args:
+        pace: How long answers take.
+        policy: What counts as late.
+        loads: Calls that each endpoint has.
+    """
+
+    def __init__(self, pace: Pace, policy: HedgePolicy, loads: Sequence[int]) -> None:
         self._pace = pace
         self._policy = policy
+        self._loads = loads
         self._young: dict[Flight, None] = {}
         self._late: dict[Flight, None] = {}
         self._next_survey = 0.0
@@ -121,27 +158,51 @@ class Flights:
         if self._young.pop(flight, flight) is flight:
             self._late.pop(flight, None)
 
-    def next_due(self) -> float | None:
-        """When the next attempt may become overdue or silent; None while nothing can."""
-        overdue_s = self._pace.overdue_s
+    def next_due(self, now: float) -> float | None:
+        """When the next attempt may become suspect, overdue or silent; None while nothing can."""
+        overdue_s, suspect_s = self._pace.overdue_s, self._pace.suspect_s
         if overdue_s is None:
             return None
         ends = [f.began + overdue_s for f in _first(self._young)]
+        ends += [f.began + suspect_s for f in _first(f for f in self._young if f.began + suspect_s > now)]
         ends += [f.began + self._policy.silence * overdue_s for f in _first(self._late)]
         return min(ends, default=None)
 
-    def overdue(self, now: float) -> list[Flight]:
-        """Attempts that get a rival now, because they are late; each is named once, and paid from the budget."""
-        overdue_s = self._pace.overdue_s
-        named: list[Flight] = []
-        while overdue_s is not None and (flight := next(iter(self._young), None)) and flight.began + overdue_s <= now:
+    def overdue(self, now: float, *, idle: bool = False) -> list[Flight]:
+        """Attempts that get a rival now, because they are late; each is named once, and paid from the budget.
+
+        Args:
+            now: Seconds on the caller's clock.
+            idle: Whether there are slots that nobody waits for.
+        """
+        overdue_s, named = self._pace.overdue_s, list[Flight]()
+        if overdue_s is None:
+            return named
+        last = idle and self._are_last(now)
+        old = list(itertools.takewhile(lambda f: f.began + self._pace.suspect_s <= now, self._young))
+        for flight in old:
+            is_paid = self.hedges < self._policy.budget_floor + self._policy.budget_ratio * self.calls
+            if flight.began + overdue_s > now and not (is_paid and self._is_suspect(flight, last)):
+                continue
             del self._young[flight]
-            if self.hedges < self._policy.budget_floor + self._policy.budget_ratio * self.calls:
+            if is_paid:
                 self.hedges += 1
                 named.append(flight)
             else:
                 self._late[flight] = None
         return named
+
+    def _are_last(self, now: float) -> bool:
+        """Whether the attempts under way are the last of a wave: they are few, and all of them old."""
+        newest = next(reversed(self._young), None)
+        few = len(self) <= max(2, LAST * min(self._pace.answers, WINDOW))
+        return few and newest is not None and newest.began + self._pace.suspect_s <= now
+
+    def _is_suspect(self, flight: Flight, last: bool) -> bool:
+        """Whether more speaks against it than its age: it is of the last, or its endpoint answers none of several."""
+        if flight.patient:
+            return False
+        return last or (self._loads[flight.index] > 1 and self._pace.last_answer[flight.index] < flight.began)
 
     def silent(self, now: float) -> list[Flight]:
         """Attempts so late that their endpoint must be hung: it answered nobody since, and others did."""
@@ -210,10 +271,8 @@ class Flights:
         return self._pace.left_s(flight.index, age_s) / (EBB_GAIN if self._ebbs and in_time else self._policy.move_gain)
 
 
-def _first(flights: dict[Flight, None]) -> Iterator[Flight]:
-    for flight in flights:
-        yield flight
-        return
+def _first(flights: Iterable[Flight]) -> Iterator[Flight]:
+    return itertools.islice(flights, 1)
 
 
 def _by_worth(entry: tuple[float, Flight]) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aurora_swarm.dispatch.admission import Admission, Ticket
 from aurora_swarm.dispatch.budget import RetryBudget
 from aurora_swarm.dispatch.errand import Errand, Race, RivalFlight
-from aurora_swarm.dispatch.hedging import Flight, Flights, Pace
+from aurora_swarm.dispatch.hedging import SLOW, Flight, Flights, Pace
 from aurora_swarm.dispatch.routing import Router
 from aurora_swarm.dispatch.waiting import CLOCK_TICK_S, WaitingRoom
 from aurora_swarm.dispatch.ward import Ward
@@ -21,6 +21,9 @@ from aurora_swarm.values.reply import Reply
 
 LATEST = 0.03
 """Weight of the latest attempt in the share that failed."""
+
+FORGIVEN = 16.0
+"""How long an endpoint is known as slow that is given nothing to do, in the time that its answers take."""
 
 
 class Races:
@@ -63,7 +66,7 @@ class Races:
     ) -> None:
         self.on = policy is not None and len(endpoints) > 1
         self.pace = Pace(len(endpoints), policy or HedgePolicy())
-        self.flights = Flights(self.pace, policy or HedgePolicy())
+        self.flights = Flights(self.pace, policy or HedgePolicy(), router.loads)
         self._endpoints = endpoints
         self._transport = transport
         self._router = router
@@ -76,6 +79,7 @@ class Races:
         self._tries = tries
         self._alarm: asyncio.TimerHandle | None = None
         self._rivals: set[asyncio.Task[None]] = set()
+        self._slow: dict[int, float] = {}
         self.failed = [0] * len(endpoints)
         self.succeeded = [0] * len(endpoints)
         self.failing = 0.0
@@ -95,9 +99,13 @@ class Races:
         self.succeeded[index] += 1
         self.failing -= LATEST * self.failing
         self.pace.answered(index, latency_s, now)
+        if self._slow or latency_s > SLOW * self.pace.typical_s:
+            self._sort(index, now)
         self._ward.answered(index, reply.usage.completion_tokens or 1.0, latency_s, now)
         if self._admission.free > 0 and not self._admission.waiting:
             self._move(now)
+        if self._alarm is None and self.on:  # the first answers tell what is late
+            self._set_alarm()
 
     def note_failure(self, index: int, errand: Errand, error: CallError, began: float, now: float) -> None:
         """An attempt failed."""
@@ -112,7 +120,9 @@ class Races:
         """A rival was faster. An endpoint that answered nobody meanwhile is on its way to a rest."""
         index, began = errand.index, errand.began
         self._note_cancelled(index, errand, began, now, "another endpoint answered first")
-        if self.pace.last_answer[index] < began:
+        if self.pace.last_answer[index] < began:  # it is slow, not this one answer
+            self.pace.beaten(index, now - began)
+            self._sort(index, now)
             self._ward.failed(index, self._silence(index, now - began), now)
         assert errand.race is not None
         errand.endpoint, errand.race = errand.race.endpoint, None
@@ -153,30 +163,53 @@ class Races:
         url = self._endpoints[index].url
         return AttemptTimeoutError(f"it answered nobody for {age_s:.3g} s, while others did", endpoint=url)
 
+    def _sort(self, index: int, now: float) -> None:
+        """Whether an endpoint is slow has to be looked at again; those known as such for long get another chance."""
+        if self.pace.is_slow(index):
+            self._set_behind(index, now + FORGIVEN * self.pace.means[index])
+        elif self._slow.pop(index, None) is not None:
+            self._router.set_behind(index, behind=False)
+        oldest = next(iter(self._slow), index)
+        if self._slow.get(oldest, now) < now:
+            del self._slow[oldest]
+            self.pace.forget(oldest)
+            self._router.set_behind(oldest, behind=False)
+
+    def _set_behind(self, index: int, until: float) -> None:
+        if index not in self._slow:
+            self._router.set_behind(index, behind=True)
+        self._slow[index] = until
+
     # -- who gets a rival --------------------------------------------------------------------------------------
 
     def _set_alarm(self) -> None:
         """Look again when the oldest attempt becomes late, or earlier where endpoints idle beside slow ones."""
-        due = self.flights.next_due()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        due = self.flights.next_due(now)
         if due is None or self._waiting.closed:
             self._alarm = None
             return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if self._admission.free > 0 and not self._admission.waiting:
+        if self._idle_slots:
             due = min(due, now + self.flights.survey_s)
         self._alarm = loop.call_at(max(due, now + CLOCK_TICK_S), self._look)
 
     def _look(self) -> None:
         now = asyncio.get_running_loop().time() + CLOCK_TICK_S
-        for flight in self.flights.overdue(now):
+        for flight in self.flights.overdue(now, idle=self._idle_slots):
             self._start(flight, None, now)
+            if self.pace.last_answer[flight.index] < flight.began:  # until it answers somebody
+                self._set_behind(flight.index, now + FORGIVEN * self.pace.typical_s)
         for flight in self.flights.silent(now):
             self._ward.silent(flight.index, self._silence(flight.index, now - flight.began), now)
             self._start(flight, None, now)
-        if self._admission.free > 0 and not self._admission.waiting:
+        if self._idle_slots:
             self._move(now)
         self._set_alarm()
+
+    @property
+    def _idle_slots(self) -> bool:
+        return self._admission.free > 0 and not self._admission.waiting
 
     def _move(self, now: float) -> None:
         """Nobody waits and slots are free: let idle endpoints race slow ones."""

@@ -60,8 +60,9 @@ def _serve(configuration: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = configuration["threads"]
     params.use_jinja = True
     if configuration["embeddings"]:
+        # The mean would be that of the last piece only, wherever the engine takes a text in pieces beside others.
         params.embedding = True
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_LAST
     params.endpoint_metrics = True
     # A web page in a browser on this machine must read neither answers nor the prompts of others.
     params.cors_origins = ""

@@ -37,7 +37,7 @@ class LocalConfig(msgspec.Struct, frozen=True):
         threads: Threads that compute; None for all cores.
         port: TCP port on 127.0.0.1; 0 for a free one.
         start_timeout_s: Seconds that loading the model may take.
-        embeddings: Whether it also makes vectors, each the mean over its text's tokens.
+        embeddings: Whether it also makes vectors, each that of its text's last token.
     """
 
     model: Path

@@ -5,8 +5,8 @@ from aurora_swarm.values.policy import HedgePolicy
 
 
 class Flight:
-    def __init__(self, index, began):
-        self.index, self.began = index, began
+    def __init__(self, index, began, *, patient=False):
+        self.index, self.began, self.patient = index, began, patient
 
 
 POLICY = HedgePolicy(budget_floor=0, floor_s=0.0)
@@ -19,8 +19,8 @@ def pace_of(latencies, size=4, policy=POLICY):
     return pace
 
 
-def table(pace, calls=1000, policy=POLICY, flights=()):
-    flights_ = Flights(pace, policy)
+def table(pace, calls=1000, policy=POLICY, flights=(), loads=(1, 1, 1, 1)):
+    flights_ = Flights(pace, policy, loads)
     flights_.calls = calls
     for flight in flights:
         flights_.add(flight)
@@ -38,11 +38,62 @@ def test_the_slowest_hundredth_does_not_move_the_threshold():
 
 def test_an_overdue_attempt_is_named_once():
     flights = table(pace_of([1.0] * 64), flights=[Flight(0, 10.0)])
-    assert flights.next_due() == 11.5
+    assert flights.next_due(11.2) == 11.5
     assert flights.overdue(11.4) == []
     assert [f.index for f in flights.overdue(11.5)] == [0]
     assert flights.overdue(99.0) == []
-    assert flights.next_due() is None
+    assert flights.next_due(99.0) is None
+
+
+def test_an_endpoint_that_answers_none_of_several_calls_is_suspect_earlier():
+    pace = pace_of([1.0] * 64)
+    alone, crowd = Flight(0, 70.0), [Flight(1, 70.0), Flight(1, 70.0)]
+    flights = table(pace, flights=[alone, *crowd], loads=(1, 2, 1, 1))
+    assert flights.next_due(70.0) == 71.1
+    assert flights.overdue(71.05) == []
+    assert flights.overdue(71.1) == crowd
+    assert flights.overdue(71.4) == []
+    assert flights.overdue(71.5) == [alone]
+
+
+def test_an_endpoint_that_answers_others_is_not_suspect():
+    pace = pace_of([1.0] * 64)
+    flights = table(pace, flights=[Flight(1, 70.0), Flight(1, 70.0)], loads=(1, 2, 1, 1))
+    pace.answered(1, 1.0, 70.5)
+    assert flights.overdue(71.2) == []
+
+
+def test_the_last_of_a_wave_are_late_earlier_while_slots_are_free():
+    pace = pace_of([1.0] * 64)
+    last = Flight(0, 70.0)
+    assert table(pace, flights=[last]).overdue(71.1, idle=False) == []
+    assert table(pace, flights=[last]).overdue(71.1, idle=True) == [last]
+    many = [Flight(n % 4, 70.0) for n in range(4)]
+    assert table(pace, flights=many).overdue(71.1, idle=True) == []
+
+
+def test_what_shares_a_prefix_with_others_is_never_suspect():
+    flights = table(pace_of([1.0] * 64), flights=[Flight(1, 70.0, patient=True)] * 2, loads=(1, 2, 1, 1))
+    assert flights.overdue(71.2, idle=True) == []
+    assert len(flights.overdue(71.5)) == 1
+
+
+def test_where_calls_go_on_coming_no_attempt_is_the_last():
+    flights = table(pace_of([1.0] * 64), flights=[Flight(0, 70.0), Flight(1, 70.9)])
+    assert flights.overdue(71.1, idle=True) == []
+
+
+def test_a_beaten_attempt_makes_its_endpoint_slow_until_it_is_forgotten():
+    pace = pace_of([1.0] * 64)
+    pace.beaten(0, 0.5)
+    assert not pace.is_slow(0)
+    pace.beaten(0, 4.0)
+    assert pace.is_slow(0)
+    pace.forget(0)
+    assert not pace.is_slow(0)
+    pace.beaten(0, 2.1)
+    assert pace.means[0] == 2.1
+    assert pace.is_slow(0)
 
 
 def test_the_budget_is_a_share_of_all_calls():
