@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,22 +21,22 @@ from aurora_swarm.values.endpoint import AgentEndpoint
 
 FIRST_PORT = 20_000
 
-GENERATE_ANSWER = {"response": "The quick brown fox jumps over the lazy dog."}
-CHAT_ANSWER = {
-    "id": "chatcmpl-1",
-    "object": "chat.completion",
-    "created": 1_700_000_000,
-    "model": "m",
-    "choices": [
-        {
-            "index": 0,
-            "message": {"role": "assistant", "content": "The quick brown fox jumps over the lazy dog."},
-            "logprobs": None,
-            "finish_reason": "stop",
-        }
-    ],
-    "usage": {"prompt_tokens": 24, "completion_tokens": 10, "total_tokens": 34},
-}
+TEXT = "The quick brown fox jumps over the lazy dog."
+GENERATE_ANSWER = {"response": TEXT}
+
+
+def chat_answer(content: str) -> dict[str, Any]:
+    """A chat completion."""
+    message = {"role": "assistant", "content": content}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 24, "completion_tokens": 10, "total_tokens": 34},
+    }
+
 
 _CONFIG = """
 daemon off; worker_processes 1; worker_rlimit_nofile 65000; pid {folder}/pid; error_log {folder}/error.log;
@@ -55,12 +56,15 @@ http {{
 
 
 @contextlib.contextmanager
-def instant_server(ports: int, *, core: int = harness.SERVER_CORE) -> Iterator[list[AgentEndpoint]]:
+def instant_server(
+    ports: int, *, core: int = harness.SERVER_CORE, content: str = TEXT
+) -> Iterator[list[AgentEndpoint]]:
     """Endpoints on 127.0.0.1 that answer every call at once with the same text, all of them on one core.
 
     Args:
         ports: How many endpoints.
         core: The core that the server is kept on.
+        content: What every chat says.
     """
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
     if program is None:
@@ -68,7 +72,7 @@ def instant_server(ports: int, *, core: int = harness.SERVER_CORE) -> Iterator[l
     first, last = FIRST_PORT, FIRST_PORT + ports - 1
     with tempfile.TemporaryDirectory() as folder:
         answers = {
-            "chat": msgspec.json.encode(CHAT_ANSWER).decode(),
+            "chat": _quoted(msgspec.json.encode(chat_answer(content)).decode()),
             "generate": msgspec.json.encode(GENERATE_ANSWER).decode(),
         }
         config = Path(folder) / "nginx.conf"
@@ -77,6 +81,11 @@ def instant_server(ports: int, *, core: int = harness.SERVER_CORE) -> Iterator[l
         with harness.child(command, core=core, stderr=subprocess.DEVNULL) as process:
             _wait_for(last, process, Path(folder) / "error.log")
             yield [AgentEndpoint("127.0.0.1", port) for port in range(first, last + 1)]
+
+
+def _quoted(text: str) -> str:
+    """As it stands between single quotes in a configuration."""
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -122,9 +122,11 @@ async def timed(ask: Ask, order: dict[str, Any]) -> float:
 
 
 async def batch_agent(order: dict[str, Any]) -> float:
-    """One turn per agent, no schema, over the one server that it can name."""
+    """One turn per agent over the one server that it can name, with a schema where the order says so."""
     import batch_agent  # noqa: PLC0415 - only the peer that is asked for
+    import pydantic  # noqa: PLC0415
 
+    schema = pydantic.create_model("Verdict", label=(str, ...), score=(int, ...)) if order.get("schema") else None
     inputs = [{"number": number} for number in range(order["requests"])]
     began = time.perf_counter()
     results = await batch_agent.BatchAgent.run(
@@ -133,6 +135,7 @@ async def batch_agent(order: dict[str, Any]) -> float:
         model="m",
         backend=order["urls"][0].replace("http://", "vllm://"),
         max_inflight=order["width"],
+        output_schema=schema,
     )
     if failed := [result.error for result in results if not result.ok]:
         sys.exit(f"batch-agent: {len(failed)} agents failed: {failed[0]}")

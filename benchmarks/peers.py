@@ -33,7 +33,15 @@ def python() -> Path:
     return program
 
 
-def seconds(client: str, endpoints: Sequence[AgentEndpoint], requests: int, width: int, *, wire: str = "chat") -> float:
+def seconds(
+    client: str,
+    endpoints: Sequence[AgentEndpoint],
+    requests: int,
+    width: int,
+    *,
+    wire: str = "chat",
+    schema: bool = False,
+) -> float:
     """How long a peer takes for `requests` requests on the client's core; the better of two rounds.
 
     Args:
@@ -42,8 +50,10 @@ def seconds(client: str, endpoints: Sequence[AgentEndpoint], requests: int, widt
         requests: How many.
         width: Under way at a time.
         wire: ``chat`` or ``generate``.
+        schema: Whether answers have a label and a score, for clients that look at answers.
     """
-    order = {"client": client, "urls": [e.url for e in endpoints], "requests": requests, "width": width, "wire": wire}
+    urls = [endpoint.url for endpoint in endpoints]
+    order = {"client": client, "urls": urls, "requests": requests, "width": width, "wire": wire, "schema": schema}
     command = [str(python()), str(CLIENT)]
     with harness.child(
         command, core=harness.CLIENT_CORE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

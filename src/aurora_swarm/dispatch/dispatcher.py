@@ -109,7 +109,7 @@ class Dispatcher:
         self._transport = transport
         self._retry = retry or RetryPolicy()
         self._dice = dice or random.Random()  # noqa: S311 - jitter needs no secrecy
-        self._router = Router(size, UNPROVEN)
+        self._router = Router(size, UNPROVEN, max(share // 2, 1))
         self._admission = Admission(self._router, self.limits.concurrency)
         self._budget = RetryBudget(self._retry)
         self._health = Health(health or HealthPolicy())

@@ -32,13 +32,13 @@ EBB_GAIN = 1.1
 """What `HedgePolicy.move_gain` is at most then."""
 EBB = 8
 """Answers, in whose usual time no new call has come, that speak of a batch's end."""
-SMOOTHING, BEATEN = 0.2, 0.5
-"""Weight of the latest latency in an endpoint's mean; the second for attempts that were cancelled before they ended."""
+SMOOTHING = 0.2
+"""Weight of the latest latency in an endpoint's mean."""
 SUSPECT_FACTOR = 1.1
 """What `HedgePolicy.factor` is at most for an attempt that more than its own age speaks against."""
 LAST = 0.05
 """Attempts under way, as a share of the latest answers, that are the last of a wave."""
-SLOW = 2.0
+SLOW = 4.0
 """An endpoint whose answers take so many times the usual is slow: calls go to others first."""
 
 
@@ -74,12 +74,6 @@ class Pace:
         if self.answers >= self._refresh_at:
             self._refresh_at = self.answers + min(self.answers // 4, REFRESH)
             self._refresh()
-
-    def beaten(self, index: int, age_s: float) -> None:
-        """An attempt was given up at this age: its answer would have taken longer."""
-        mean = self.means[index]
-        if age_s > mean:
-            self.means[index] = age_s if mean < 0 else mean + BEATEN * (age_s - mean)
 
     def forget(self, index: int) -> None:
         """How long an endpoint takes is not known any more."""
@@ -120,7 +114,9 @@ class Flight(Protocol):
     began: float
 
     @property
-    def patient(self) -> bool: ...
+    def patient(self) -> bool:
+        """See above."""
+        ...
 
 
 class Flights:

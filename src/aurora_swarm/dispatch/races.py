@@ -120,9 +120,7 @@ class Races:
         """A rival was faster. An endpoint that answered nobody meanwhile is on its way to a rest."""
         index, began = errand.index, errand.began
         self._note_cancelled(index, errand, began, now, "another endpoint answered first")
-        if self.pace.last_answer[index] < began:  # it is slow, not this one answer
-            self.pace.beaten(index, now - began)
-            self._sort(index, now)
+        if self.pace.last_answer[index] < began:
             self._ward.failed(index, self._silence(index, now - began), now)
         assert errand.race is not None
         errand.endpoint, errand.race = errand.race.endpoint, None
@@ -164,7 +162,7 @@ class Races:
         return AttemptTimeoutError(f"it answered nobody for {age_s:.3g} s, while others did", endpoint=url)
 
     def _sort(self, index: int, now: float) -> None:
-        """Whether an endpoint is slow has to be looked at again; those known as such for long get another chance."""
+        """Whether an endpoint that answered is slow; those known as such for long get another chance."""
         if self.pace.is_slow(index):
             self._set_behind(index, now + FORGIVEN * self.pace.means[index])
         elif self._slow.pop(index, None) is not None:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 UNLIMITED = 1 << 30
-_FULL, _BEHIND = -1, -2
+_FULL = -1
 
 
 class View:
@@ -21,14 +21,13 @@ class View:
         members: Endpoint indices, without repetition, at least one.
     """
 
-    __slots__ = ("__weakref__", "_behind", "_by_load", "_levels", "_lowest", "closed", "members")
+    __slots__ = ("__weakref__", "_by_load", "_levels", "_lowest", "closed", "members")
 
     def __init__(self, members: Sequence[int]) -> None:
         self.members = tuple(members)
         self.closed = 0
         self._levels = dict.fromkeys(self.members, _FULL)
         self._by_load: list[OrderedDict[int, None]] = []
-        self._behind: OrderedDict[int, None] = OrderedDict()
         self._lowest = 0
 
     @property
@@ -40,19 +39,12 @@ class View:
         return index in self._levels
 
     def note(self, index: int, load: int) -> None:
-        """A member's load has changed; -1 for one that may take no more, -2 for one that takes what others leave.
-
-        Among equals it is the last to be picked.
-        """
+        """A member's load has changed; -1 for one that may take no more. Among equals it is the last to be picked."""
         was = self._levels[index]
         if was >= 0:
             del self._by_load[was][index]
-        elif was == _BEHIND:
-            del self._behind[index]
         self._levels[index] = load
         if load < 0:
-            if load == _BEHIND:
-                self._behind[index] = None
             return
         while len(self._by_load) <= load:
             self._by_load.append(OrderedDict())
@@ -60,16 +52,13 @@ class View:
         self._lowest = min(load, self._lowest)
 
     def least(self, avoid: frozenset[int]) -> int | None:
-        """The free member with the least load that waited longest, one outside `avoid` where there is one.
-
-        Those that take what others leave come last.
-        """
+        """The free member with the least load that waited longest, one outside `avoid` where there is one."""
         by_load = self._by_load
         while self._lowest < len(by_load) and not by_load[self._lowest]:
             self._lowest += 1
         if not avoid:
-            return next(iter(by_load[self._lowest] if self._lowest < len(by_load) else self._behind), None)
-        free = (index for level in (*by_load[self._lowest :], self._behind) for index in level)
+            return next(iter(by_load[self._lowest])) if self._lowest < len(by_load) else None
+        free = (index for level in by_load[self._lowest :] for index in level)
         second = None
         for index in free:
             if index not in avoid:
@@ -84,12 +73,14 @@ class Router:
     Args:
         size: Number of endpoints.
         limit: Calls that each may have at a time, until `set_limit` says otherwise.
+        handicap: Calls by which an endpoint that is set behind seems to have more than it has.
     """
 
-    def __init__(self, size: int, limit: int = UNLIMITED) -> None:
+    def __init__(self, size: int, limit: int = UNLIMITED, handicap: int = 1) -> None:
         self.loads = [0] * size
         self.limits = [limit] * size
         self.closed = [not limit] * size
+        self._handicap = handicap
         self._behind: set[int] = set()
         self._watchers: list[tuple[weakref.ref[View], ...]] = [()] * size
 
@@ -158,7 +149,7 @@ class Router:
         self._note(index)
 
     def set_behind(self, index: int, *, behind: bool) -> None:
-        """Whether the endpoint takes only what no other one has room for."""
+        """Whether the endpoint is to get calls only when the others have many."""
         (self._behind.add if behind else self._behind.discard)(index)
         self._note(index)
 
@@ -166,13 +157,13 @@ class Router:
         load = self.loads[index]
         if load >= self.limits[index]:
             return _FULL
-        return _BEHIND if self._behind and index in self._behind else load
+        return load + self._handicap if index in self._behind else load
 
     def _note(self, index: int) -> None:
         load = self.loads[index]
         level = load if load < self.limits[index] else _FULL
-        if self._behind and load < self.limits[index] and index in self._behind:
-            level = _BEHIND
+        if self._behind and level >= 0 and index in self._behind:
+            level += self._handicap
         for ref in self._watchers[index]:
             view = ref()
             if view is not None:

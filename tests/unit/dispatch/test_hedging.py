@@ -83,17 +83,11 @@ def test_where_calls_go_on_coming_no_attempt_is_the_last():
     assert flights.overdue(71.1, idle=True) == []
 
 
-def test_a_beaten_attempt_makes_its_endpoint_slow_until_it_is_forgotten():
-    pace = pace_of([1.0] * 64)
-    pace.beaten(0, 0.5)
-    assert not pace.is_slow(0)
-    pace.beaten(0, 4.0)
-    assert pace.is_slow(0)
-    pace.forget(0)
-    assert not pace.is_slow(0)
-    pace.beaten(0, 2.1)
-    assert pace.means[0] == 2.1
-    assert pace.is_slow(0)
+def test_an_endpoint_is_slow_by_its_own_answers_until_it_is_forgotten():
+    pace = pace_of([1.0, 1.0, 1.0, 10.0] * 64)
+    assert [pace.is_slow(index) for index in range(4)] == [False, False, False, True]
+    pace.forget(3)
+    assert not pace.is_slow(3)
 
 
 def test_the_budget_is_a_share_of_all_calls():

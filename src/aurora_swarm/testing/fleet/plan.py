@@ -54,6 +54,9 @@ class ServerPlan(msgspec.Struct, frozen=True):
             slot instead.
         speed: 2.0 is twice as fast in everything.
         answer: What it answers; empty for an echo of the prompt's last 400 characters.
+        turns: What it answers in a conversation in which it has said nothing yet, something once, and so on; the last
+            one from then on. ``{prompt}`` becomes what the user said first, up to 40 characters of it, as in a JSON
+            string. So it plays a model that calls a tool and then answers. Empty for `answer` throughout.
         refuses: Prompts that hold this text are refused with 400; empty for none.
     """
 
@@ -72,6 +75,7 @@ class ServerPlan(msgspec.Struct, frozen=True):
     cache_blocks: int = 8_192
     speed: float = 1.0
     answer: str = ""
+    turns: tuple[str, ...] = ()
     refuses: str = ""
 
     def __post_init__(self) -> None:

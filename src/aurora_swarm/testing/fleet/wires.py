@@ -13,6 +13,9 @@ from aurora_swarm.testing.fleet.plan import ServerPlan, count_tokens
 ECHO_CHARS = 400
 """Characters of a prompt that an answer repeats."""
 
+QUOTED_CHARS = 40
+"""Characters of a prompt that a turn of a conversation quotes."""
+
 
 class RefusedError(Exception):
     """A request that is answered with a 4xx.
@@ -45,6 +48,7 @@ class Work(msgspec.Struct, frozen=True):
         streamed: Whether the answer is streamed.
         counted: Whether a streamed answer ends with the usage.
         slot: The slot asked for; -1 for any.
+        scripted: What is said in this turn, where the server's plan says so; empty where it does not.
     """
 
     wire: str
@@ -55,6 +59,7 @@ class Work(msgspec.Struct, frozen=True):
     streamed: bool = False
     counted: bool = False
     slot: int = -1
+    scripted: str = ""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -235,7 +240,16 @@ def read(path: bytes, body: bytes, plan: ServerPlan) -> Work:
         streamed,
         bool(asked.stream_options and asked.stream_options.include_usage),
         -1 if asked.id_slot is None else asked.id_slot,
+        _scripted(asked.messages, plan.turns) if plan.turns and isinstance(asked, _Chat) else "",
     )
+
+
+def _scripted(messages: Sequence[_Message], turns: Sequence[str]) -> str:
+    """What a server that goes by turns says now."""
+    taken = sum(message.role == "assistant" for message in messages)
+    prompt = next((_said(message) for message in messages if message.role == "user"), "")
+    quoted = answers.encode(prompt[:QUOTED_CHARS]).decode()[1:-1]
+    return turns[min(taken, len(turns) - 1)].replace("{prompt}", quoted)
 
 
 def check(work: Work, plan: ServerPlan) -> None:
@@ -271,7 +285,7 @@ def _allowed(asked: _Asked) -> int | None:
 
 def text_of(work: Work, index: int, plan: ServerPlan) -> str:
     """What the answer to one of the prompts says."""
-    return plan.answer or work.said[index][-ECHO_CHARS:]
+    return work.scripted or plan.answer or work.said[index][-ECHO_CHARS:]
 
 
 def body_of(work: Work, parts: Sequence[Done], plan: ServerPlan) -> Any:

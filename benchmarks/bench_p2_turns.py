@@ -1,0 +1,122 @@
+"""P2: what do two turns with a slow tool between them cost beyond the model's and the tool's own time?
+
+A model that takes 60 ms, a tool that takes 200 ms, 200 and 5,000 agents on one core; with and without 2 % of the calls
+failing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+import time
+
+import harness
+from aurora_swarm import BatchAgent, Tool
+from aurora_swarm.testing.fleet import Fault, ServerPlan, fleet_process
+from aurora_swarm.values.endpoint import AgentEndpoint
+from bare_client import BareClient, chat_body
+
+MODEL_S, TOOL_S, FAILING = 0.06, 0.2, 0.02
+ENDPOINTS, SLOTS = 16, 512
+SIZES = (200, 5_000)
+TURNS = ('{"tool": "look_up", "arguments": {"name": "{prompt}"}}', '{"answer": "done"}')
+PLAN = ServerPlan(capacity=SLOTS, latency_s=MODEL_S, tokens=1, turns=TURNS, cache_blocks=0)
+
+OPTIONS = harness.arguments(__doc__)
+ROUNDS = 2 if OPTIONS.quick else 5
+
+
+class Lookups:
+    """A tool that waits, and counts how often it ran and for which arguments."""
+
+    def __init__(self) -> None:
+        self.executed = 0
+        self.names: set[str] = set()
+        self.tool = Tool.define(effect="pure")(self.look_up)
+
+    async def look_up(self, name: str) -> str:
+        """Look a name up.
+
+        Args:
+            name: What to look up.
+        """
+        self.executed += 1
+        self.names.add(name)
+        await asyncio.sleep(TOOL_S)
+        return f"all about {name}"
+
+
+async def once(endpoints: list[AgentEndpoint], size: int) -> float:
+    """Seconds of one batch."""
+    lookups = Lookups()
+    began = time.perf_counter()
+    results = await BatchAgent.run(
+        task="Item {number}",
+        inputs=[{"number": number} for number in range(size)],
+        tools=[lookups.tool],
+        model="simulated",
+        backend=endpoints,
+        max_inflight=size,
+        max_turns=2,
+    )
+    took = time.perf_counter() - began
+    if failed := [result.error for result in results if not result.ok]:
+        sys.exit(f"{len(failed)} of {size} agents failed: {failed[0]}")
+    if lookups.executed != len(lookups.names) or lookups.executed != size:
+        sys.exit(f"{lookups.executed} executions of {len(lookups.names)} unique calls by {size} agents")
+    return took
+
+
+def ideal_s(size: int, per_second: float, *, failing: bool) -> float:
+    """The least possible: two turns and the tool, once more the model where a call is retried, or the client's rate."""
+    alone = 2 * MODEL_S + TOOL_S + failing * MODEL_S
+    return max(alone, 2 * size * (1 + FAILING * failing) / per_second)
+
+
+async def measure() -> harness.Report:
+    """All sizes, with and without failures."""
+    report = harness.Report(
+        "p2_turns",
+        "P2",
+        "What do two turns with a slow tool between them cost beyond the model's and the tool's own time?",
+        f"Each agent asks a model that takes {MODEL_S * 1000:.0f} ms, calls a tool that takes {TOOL_S * 1000:.0f} ms with "
+        f"an argument of its own, and asks once more; {ENDPOINTS} simulated servers, all agents at once. Client and fleet "
+        f"on one core each; median of {ROUNDS} rounds. Ideal: the sum, one turn more where {FAILING:.0%} of the calls "
+        "fail, or the bare client's rate.",
+        ("agents", "ideal [s]", "BatchAgent.run [s]", "of the ideal"),
+    )
+    for failing in (False, True):
+        faults = [Fault("status", status=500, rate=FAILING)] if failing else []
+        with (
+            fleet_process([PLAN] * ENDPOINTS, cpu=harness.SERVER_CORE) as well,
+            fleet_process([PLAN] * ENDPOINTS, faults=faults, cpu=harness.SERVER_CORE) as fleet,
+        ):
+            rate = await bare_rate(list(well.endpoints))
+            for size in SIZES:
+                await compare(report, list(fleet.endpoints), size, rate, failing=failing)
+    report.notes.append("Every tool call ran once: the benchmark fails otherwise.")
+    return report
+
+
+async def bare_rate(endpoints: list[AgentEndpoint]) -> float:
+    """Requests per second of the bare client on these servers."""
+    client = BareClient(endpoints, "/v1/chat/completions", chat_body, 4_096)
+    prompts = [f"Item {number}" for number in range(10_000)]
+    rates = [len(prompts) / await client.run(prompts) for _ in range(3)]
+    return max(rates)
+
+
+async def compare(
+    report: harness.Report, endpoints: list[AgentEndpoint], size: int, rate: float, *, failing: bool
+) -> None:
+    """One size on one fleet."""
+    name = f"{size:,}" + (f", {FAILING:.0%} of the calls fail" if failing else "")
+    took = (await harness.interleaved({"batch": lambda: once(endpoints, size)}, ROUNDS))["batch"]
+    ideal = ideal_s(size, rate, failing=failing)
+    report.row(name, ideal, took, took / ideal)
+    report.goal(f"{name} agents: wall against the ideal", took / ideal, at_most=1.1 if math.isclose(size, 200) else 1.4)
+
+
+if __name__ == "__main__":
+    harness.start(measure, quick=OPTIONS.quick)
