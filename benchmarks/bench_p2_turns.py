@@ -80,10 +80,10 @@ async def measure() -> harness.Report:
         "p2_turns",
         "P2",
         "What do two turns with a slow tool between them cost beyond the model's and the tool's own time?",
-        f"Each agent asks a model that takes {MODEL_S:g} s, calls a tool that takes {TOOL_S:g} s with an argument of its "
-        f"own, and asks once more; {ENDPOINTS} simulated servers, all agents at once. Client and fleet on one core each; "
-        f"median of {ROUNDS} rounds. Ideal: the sum, one turn more where {FAILING:.0%} of the calls fail, or the bare "
-        "client's rate.",
+        f"Each agent asks a model that takes {MODEL_S:g} s, calls a tool that takes {TOOL_S:g} s with an argument of "
+        f"its own, and asks once more; {ENDPOINTS} simulated servers, all agents at once. Client and fleet on one core "
+        f"each; median of {ROUNDS} rounds. Ideal: the sum, one turn more where {FAILING:.0%} of the calls fail, or the "
+        "bare client's rate.",
         ("agents", "ideal [s]", "BatchAgent.run [s]", "of the ideal"),
     )
     for failing in (False, True):
