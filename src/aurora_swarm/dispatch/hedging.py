@@ -48,6 +48,9 @@ class Pace:
     Args:
         size: Number of endpoints.
         policy: What counts as late.
+
+    Attributes:
+        slow: Endpoints that are known as slow, and until when.
     """
 
     def __init__(self, size: int, policy: HedgePolicy) -> None:
@@ -60,6 +63,7 @@ class Pace:
         self.typical_s = 0.0
         self.means = array("d", [-1.0]) * size
         self.last_answer = array("d", [-1.0]) * size
+        self.slow: dict[int, float] = {}
 
     def answered(self, index: int, latency_s: float, now: float) -> None:
         """An endpoint answered after `latency_s`. O(1) on average."""
@@ -93,11 +97,12 @@ class Pace:
     def left_s(self, index: int, age_s: float) -> float:
         """Seconds that an attempt on an endpoint may still take; as long again where it is late already.
 
-        Half as long where the endpoint never answered: most likely its first answer is as quick as others'.
+        Half as long where the endpoint never answered: most likely its first answer is as quick as others'; unless it
+        is known as slow.
         """
         mean = self.means[index]
         if mean < 0:
-            return age_s / 2
+            return max(SLOW * self.typical_s - age_s, age_s) if index in self.slow else age_s / 2
         return age_s if age_s > mean else mean - age_s
 
 

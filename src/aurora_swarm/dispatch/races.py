@@ -79,7 +79,6 @@ class Races:
         self._tries = tries
         self._alarm: asyncio.TimerHandle | None = None
         self._rivals: set[asyncio.Task[None]] = set()
-        self._slow: dict[int, float] = {}
         self.failed = [0] * len(endpoints)
         self.succeeded = [0] * len(endpoints)
         self.failing = 0.0
@@ -99,7 +98,7 @@ class Races:
         self.succeeded[index] += 1
         self.failing -= LATEST * self.failing
         self.pace.answered(index, latency_s, now)
-        if self._slow or latency_s > SLOW * self.pace.typical_s:
+        if self.pace.slow or latency_s > SLOW * self.pace.typical_s:
             self._sort(index, now)
         self._ward.answered(index, reply.usage.completion_tokens or 1.0, latency_s, now)
         if self._admission.free > 0 and not self._admission.waiting:
@@ -165,18 +164,18 @@ class Races:
         """Whether an endpoint that answered is slow; those known as such for long get another chance."""
         if self.pace.is_slow(index):
             self._set_behind(index, now + FORGIVEN * self.pace.means[index])
-        elif self._slow.pop(index, None) is not None:
+        elif self.pace.slow.pop(index, None) is not None:
             self._router.set_behind(index, behind=False)
-        oldest = next(iter(self._slow), index)
-        if self._slow.get(oldest, now) < now:
-            del self._slow[oldest]
+        oldest = next(iter(self.pace.slow), index)
+        if self.pace.slow.get(oldest, now) < now:
+            del self.pace.slow[oldest]
             self.pace.forget(oldest)
             self._router.set_behind(oldest, behind=False)
 
     def _set_behind(self, index: int, until: float) -> None:
-        if index not in self._slow:
+        if index not in self.pace.slow:
             self._router.set_behind(index, behind=True)
-        self._slow[index] = until
+        self.pace.slow[index] = until
 
     # -- who gets a rival --------------------------------------------------------------------------------------
 
