@@ -38,6 +38,7 @@ Each class says whose fault it is, because that decides what may be done next::
     |  |- InvalidOutputError       no valid answer within the allowed re-asks; the last text is kept
     |  |- TurnLimitError           no answer within the allowed turns
     |  |- AgentTimeoutError        the agent's own time was used up
+    |  |- BudgetError              what may be spent is spent; nothing beyond it was begun
     |  |- CallbackError            code of the user's (a callback, an input iterator) raised
     |  `- ToolFailedError          a tool failed where the run cannot go on without it
     `- StorageError                a result or a journal record could not be written
@@ -353,6 +354,19 @@ class TurnLimitError(AgentError):
 
 class AgentTimeoutError(AgentError):
     """The agent's own time was used up."""
+
+
+class BudgetError(AgentError):
+    """What may be spent is spent, or would be exceeded; nothing beyond it was begun.
+
+    Args:
+        problem: Which bound, how much was left, and what the next step would have taken.
+        bound: The field of the `Budget` (``tokens``, ``usd``, ``wall_s``, ``tool_calls``, ``width``).
+    """
+
+    def __init__(self, problem: str, *, bound: str = "", remedy: str = "") -> None:
+        super().__init__(problem, remedy=remedy)
+        self.bound = bound
 
 
 class CallbackError(AgentError):

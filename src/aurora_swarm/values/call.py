@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from aurora_swarm.values.message import Message
@@ -25,6 +27,20 @@ class Sampling(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     stop: tuple[str, ...] = ()
 
 
+class OfferedTool(msgspec.Struct, frozen=True):
+    """A tool as a model is told of it, for servers with a tool protocol of their own.
+
+    Args:
+        name: What the model calls it.
+        description: What it does.
+        parameters: JSON schema of its arguments, an object, encoded.
+    """
+
+    name: str
+    description: str
+    parameters: msgspec.Raw
+
+
 class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One request to a model, independent of the endpoint and of the wire that carry it.
 
@@ -37,6 +53,8 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         turn: 0-based turn of that agent.
         turns_left: How many further turns the agent may take; nearly finished agents go first.
         prefix: Identity of the shared prefix, for placement; empty when there is none.
+        tools: What the model may call by the server's own protocol; empty where tools are asked for in another way.
+        tool_choice: Whether it must call one of `tools`, may, or may not; without `tools` it says nothing.
     """
 
     messages: tuple[Message, ...]
@@ -47,3 +65,5 @@ class Call(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     turn: int = 0
     turns_left: int = 0
     prefix: str = ""
+    tools: tuple[OfferedTool, ...] = ()
+    tool_choice: Literal["auto", "required", "none"] = "auto"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from aurora_swarm.values.message import ToolCall
+
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens spent. Adds up with ``+``.
@@ -40,6 +42,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
         usage: Tokens, as the server counted them; zeros where it does not say.
         model: The model that answered, by the server's word.
         ttft_s: Seconds to the first token, for streamed answers; None otherwise.
+        tool_calls: What it called by the server's own tool protocol, in its order; each id once.
     """
 
     text: str
@@ -47,6 +50,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     usage: Usage = Usage()
     model: str = ""
     ttft_s: float | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True):
