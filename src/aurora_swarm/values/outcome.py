@@ -129,6 +129,9 @@ class AgentResult(msgspec.Struct, Generic[OutputT], frozen=True):
         resumed: Whether the answer came from the journal.
         latency_s: Seconds from start to end of the agent.
         endpoint: URL of the endpoint that gave the last answer; empty when none did.
+        ttft_s: Seconds to the first token of the first turn, where answers are streamed; None otherwise.
+        in_doubt: Calls of tools with effects that an interrupted run had begun: nobody knows whether they happened,
+            and they were not repeated.
     """
 
     index: int
@@ -146,6 +149,8 @@ class AgentResult(msgspec.Struct, Generic[OutputT], frozen=True):
     resumed: bool = False
     latency_s: float = 0.0
     endpoint: str = ""
+    ttft_s: float | None = None
+    in_doubt: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, as a line of a results file has it."""
