@@ -244,7 +244,8 @@ async def test_bad_prompts_fail_alone(plan: ServerPlan, pool_of: Callable[[Simul
     async with SimulatedFleet([_refusing(plan)] * SERVERS) as fleet, pool_of(fleet) as pool:
         responses = await pool.send_all(prompts)
         assert [r.index for r in responses if not r.success] == list(range(3, CALLS, 10))
-        assert all(refusals(response) == 1 for response in responses if not response.success)
+        # Two where a busy machine made the call late, so that it was raced; each is counted below.
+        assert {refusals(response) for response in responses if not response.success} <= {1, 2}
         seen = pool.statistics()
         assert {endpoint.condition for endpoint in seen.endpoints} == {"well"}
         assert CALLS // 10 <= fleet.counts().refused <= CALLS // 10 + seen.hedges + seen.moves

@@ -264,7 +264,7 @@ class Dispatcher:
         """Attempt after attempt, until there is an answer or no further attempt makes sense."""
         while True:
             if errand.error is not None:
-                if errand.race is not None and await self._awaited_race(errand):
+                if errand.race is not None and await self._decided_race(errand, errand.error):
                     break
                 delay_s = self._next_delay(errand, errand.error)
                 if delay_s is None:
@@ -281,11 +281,16 @@ class Dispatcher:
                 break
         return errand.answered(self._now())
 
-    async def _awaited_race(self, errand: Errand) -> bool:
+    async def _decided_race(self, errand: Errand, error: CallError) -> bool:
+        """The first attempt failed: whether its rival answers; nobody waits for the refusal of the same call."""
+        why = "the first endpoint refused the call"
         try:
+            if judge(error) is Verdict.FINAL:
+                return False
+            why = "its call was cancelled"
             return await self._races.outcome(errand)
         finally:
-            self._races.end(errand, "its call was cancelled", self._now())
+            self._races.end(errand, why, self._now())
 
     async def _attempt(self, index: int, errand: Errand) -> bool:
         """Send it once; whether there is an answer, of this endpoint or of a rival that was faster."""

@@ -9,6 +9,7 @@ from aurora_swarm.dispatch.admission import Admission, Ticket
 from aurora_swarm.dispatch.budget import RetryBudget
 from aurora_swarm.dispatch.errand import Errand, Race, RivalFlight
 from aurora_swarm.dispatch.hedging import SLOW, Flight, Flights, Pace
+from aurora_swarm.dispatch.retry import Verdict, judge
 from aurora_swarm.dispatch.routing import Router
 from aurora_swarm.dispatch.waiting import CLOCK_TICK_S, WaitingRoom
 from aurora_swarm.dispatch.ward import Ward
@@ -247,7 +248,9 @@ class Races:
                     return
             finally:
                 self._admission.release(index)
-            if not errand.flying or len(errand.failures) >= self._tries or not self._budget.spend():
+            if not errand.flying or len(errand.failures) >= self._tries or _is_final(errand):
+                return
+            if not self._budget.spend():
                 return
             pin = None
 
@@ -288,6 +291,11 @@ class Races:
             errand.flying = False
             errand.task.cancel()
         return True
+
+
+def _is_final(errand: Errand) -> bool:
+    """Whether the latest failure would be the same everywhere."""
+    return errand.error is not None and judge(errand.error) is Verdict.FINAL
 
 
 def _may_move(flight: Flight, index: int) -> bool:
