@@ -18,7 +18,7 @@ from aurora_swarm.agents.turns import ToolChoice
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.loop import run_on_loop
 from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
-from aurora_swarm.batch.spec import BatchSpec, ToolLike
+from aurora_swarm.batch.spec import BatchSpec, Compaction, ToolLike, ToolProtocol
 from aurora_swarm.errors import UsageError
 from aurora_swarm.journal.open import open_journal
 from aurora_swarm.pools.open import Backend, PoolOptions, Say, open_pool
@@ -26,6 +26,7 @@ from aurora_swarm.ports.sink import Sink
 from aurora_swarm.settings import load_settings
 from aurora_swarm.telemetry.fanout import Fanout
 from aurora_swarm.tools.pool import ToolPool
+from aurora_swarm.values.budget import Budget, Price
 from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.outcome import AgentResult
 
@@ -48,6 +49,12 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
         sinks: Told what happens.
         say: Told in plain sentences what takes time before the first result.
         local_model: GGUF file for ``local://``.
+        budget: What the run may spend; None bounds nothing.
+        price: What its model costs, for a budget in money and for the cost of a run.
+        warm: Whether what all agents share is computed once on each endpoint before the rest follows, where that pays.
+        prefetch: Whether an agent's prefix is asked for shortly before its tool returns, for engines that offload
+            their cache.
+        streamed: Whether answers are streamed, so that the time to the first token is measured.
     """
 
     model: str = ""
@@ -59,6 +66,11 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     sinks: tuple[Sink, ...] = ()
     say: Say | None = None
     local_model: str | None = None
+    budget: Budget | None = None
+    price: Price | None = None
+    warm: bool = True
+    prefetch: bool = False
+    streamed: bool = False
 
 
 async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> AsyncGenerator[AgentResult[Any], None]:
@@ -175,6 +187,16 @@ class BatchAgent:
         agent_timeout: float | None = None,
         journal: str | Path | None = None,
         sinks: Sequence[Sink] = (),
+        budget: Budget | None = None,
+        price: Price | None = None,
+        turn_timeout: float | None = None,
+        tool_protocol: ToolProtocol = "auto",
+        max_parallel_tools: int = 8,
+        compaction: Compaction = "heuristic",
+        hoist: bool = True,
+        warm: bool = True,
+        prefetch: bool = False,
+        streamed: bool = False,
     ) -> AsyncGenerator[AgentResult[OutputT], None]:
         """Like `run`, but yields results as they finish; `result.index` says which input each belongs to.
 
@@ -190,6 +212,11 @@ class BatchAgent:
             max_retries=max_retries,
             sampling=Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed),
             agent_timeout_s=agent_timeout,
+            turn_timeout_s=turn_timeout,
+            tool_protocol=tool_protocol,
+            max_parallel_tools=max_parallel_tools,
+            compaction=compaction,
+            hoist=hoist,
         )
         options = BatchOptions(
             model=model,
@@ -199,6 +226,11 @@ class BatchAgent:
             on_result=on_result,
             timeout_s=timeout,
             sinks=tuple(sinks),
+            budget=budget,
+            price=price,
+            warm=warm,
+            prefetch=prefetch,
+            streamed=streamed,
         )
         results = run_batch(spec, inputs, options)
         try:
@@ -229,6 +261,16 @@ class BatchAgent:
         agent_timeout: float | None = None,
         journal: str | Path | None = None,
         sinks: Sequence[Sink] = (),
+        budget: Budget | None = None,
+        price: Price | None = None,
+        turn_timeout: float | None = None,
+        tool_protocol: ToolProtocol = "auto",
+        max_parallel_tools: int = 8,
+        compaction: Compaction = "heuristic",
+        hoist: bool = True,
+        warm: bool = True,
+        prefetch: bool = False,
+        streamed: bool = False,
     ) -> list[AgentResult[OutputT]]:
         """Run one agent per input.
 
@@ -253,6 +295,17 @@ class BatchAgent:
             agent_timeout: Seconds for one agent; None for as long as its requests may take.
             journal: File that keeps finished work; the same call with the same file resumes.
             sinks: Told what happens.
+            budget: What the run may spend at most: reserved before each step, settled after it.
+            price: What the model costs; a budget in money needs it.
+            turn_timeout: Seconds for one model turn, its retries and its waiting included.
+            tool_protocol: ``native`` for the server's own tool calls, ``constrained`` for steps held to a schema,
+                ``auto`` for what is known of the backend.
+            max_parallel_tools: Tool calls of one agent under way at a time.
+            compaction: ``heuristic``, ``model`` or ``off``: what happens to a conversation that outgrows the context.
+            hoist: Whether fields that are equal for all inputs are said once, in front, so that engines cache them.
+            warm: Whether what all agents share is computed once per endpoint before the rest follows, where it pays.
+            prefetch: Whether an agent's prefix is asked for shortly before its tool returns, for engines that offload.
+            streamed: Whether answers are streamed, so that the time to the first token is measured.
 
         Returns:
             One result per input, in the order of `inputs`.
@@ -281,6 +334,16 @@ class BatchAgent:
             agent_timeout=agent_timeout,
             journal=journal,
             sinks=sinks,
+            budget=budget,
+            price=price,
+            turn_timeout=turn_timeout,
+            tool_protocol=tool_protocol,
+            max_parallel_tools=max_parallel_tools,
+            compaction=compaction,
+            hoist=hoist,
+            warm=warm,
+            prefetch=prefetch,
+            streamed=streamed,
         )
         try:
             return sorted([result async for result in results], key=lambda result: result.index)

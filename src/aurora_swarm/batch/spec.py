@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 from pydantic import BaseModel
@@ -15,6 +15,8 @@ from aurora_swarm.values.call import Sampling
 
 ToolLike = AnyTool | Callable[..., Any]
 Schema = type[BaseModel] | Mapping[str, Any] | None
+ToolProtocol = Literal["auto", "native", "constrained"]
+Compaction = Literal["off", "heuristic", "model"]
 
 
 class BatchSpec(msgspec.Struct, frozen=True):
@@ -30,6 +32,13 @@ class BatchSpec(msgspec.Struct, frozen=True):
         max_retries: Re-asks after an invalid answer.
         sampling: How tokens are picked.
         agent_timeout_s: Time for one agent; None for as long as its calls may take.
+        turn_timeout_s: Time for one model turn, its retries and its waiting included; None for no bound of its own.
+        tool_protocol: ``native`` for the server's own tool calls, ``constrained`` for steps held to a schema, ``auto``
+            for what is known of the backend.
+        max_parallel_tools: Tool calls of one agent under way at a time.
+        compaction: What happens to a conversation that outgrows the model's context: older parts are shortened by
+            rule (``heuristic``), summed up by the model (``model``), or the agent fails (``off``).
+        hoist: Whether fields that are the same for all inputs are said once, in front, so that engines cache them.
 
     Raises:
         UsageError: `task` is empty, or a number is out of range.
@@ -44,6 +53,11 @@ class BatchSpec(msgspec.Struct, frozen=True):
     max_retries: int = 2
     sampling: Sampling = Sampling()
     agent_timeout_s: float | None = None
+    turn_timeout_s: float | None = None
+    tool_protocol: ToolProtocol = "auto"
+    max_parallel_tools: int = 8
+    compaction: Compaction = "heuristic"
+    hoist: bool = True
 
     def __post_init__(self) -> None:
         problem = _first_problem(self)
@@ -70,6 +84,19 @@ def _first_problem(spec: BatchSpec) -> tuple[str, str] | None:
             spec.agent_timeout_s is not None and not spec.agent_timeout_s > 0,
             f"agent_timeout is {spec.agent_timeout_s}",
             "give a number of seconds above 0",
+        ),
+        (
+            spec.turn_timeout_s is not None and not spec.turn_timeout_s > 0,
+            f"turn_timeout is {spec.turn_timeout_s}",
+            "give a number of seconds above 0",
+        ),
+        (spec.max_parallel_tools < 1, f"max_parallel_tools is {spec.max_parallel_tools}", "give at least 1"),
+        *(
+            (value not in allowed, f"{name} is {value!r}", f"give one of: {', '.join(allowed)}")
+            for name, value, allowed in (
+                ("tool_protocol", spec.tool_protocol, get_args(ToolProtocol)),
+                ("compaction", spec.compaction, get_args(Compaction)),
+            )
         ),
     )
     return next(((problem, remedy) for wrong, problem, remedy in checks if wrong), None)
