@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import msgspec
 
 from aurora_swarm.agents.driver import ToolReport, run_agent
 from aurora_swarm.batch.compiler import Job, TaskCompiler
+from aurora_swarm.batch.demand import Entry, Seat, Slots
 from aurora_swarm.batch.stored import from_record, to_record
 from aurora_swarm.errors import CallbackError, StorageError, UsageError
 from aurora_swarm.pools.flow import as_they_finish
@@ -18,24 +18,23 @@ from aurora_swarm.pools.pool import Pool
 from aurora_swarm.ports.journal import Journal
 from aurora_swarm.ports.sink import Sink
 from aurora_swarm.tools.pool import ToolPool
+from aurora_swarm.values.call import Call
 from aurora_swarm.values.event import AgentEnded, AgentStarted, RunEnded, RunStarted, ToolEnded
 from aurora_swarm.values.message import ToolCall
-from aurora_swarm.values.outcome import AgentResult
+from aurora_swarm.values.outcome import AgentResult, Outcome
 
 OnResult = Callable[[AgentResult[Any]], object]
 
-AGENTS_PER_SLOT = 2
-"""Agents under way per inference slot: while some wait for tools, which holds no slot, others keep the slots busy.
-
-Where no tool is slow there is one: an agent's next turn then finds its own prefix in the engine's slot, which a new
-agent would have overwritten in the meantime.
-"""
+AGENTS_PER_SLOT = 32
+"""Agents under way per inference slot at most: those that wait for tools hold no slot, but they hold memory."""
 
 
 class WaveScheduler:
     """Schedules agents over a pool. There are no waves that wait: a slot that comes free is used at once.
 
-    Nearly finished agents go first, because a call carries how many turns its agent has left.
+    Nearly finished agents go first; a new one starts when a slot is free and no started one is ready for it. Where all
+    tools are quick an agent keeps its slot while they run: its next turn then finds its own prefix in the engine's
+    slot, which a new agent would have overwritten in the meantime.
 
     Args:
         compiler: Makes jobs of inputs.
@@ -43,7 +42,7 @@ class WaveScheduler:
         tools: Where the tools are.
         journal: Keeps finished work.
         sink: Is told what happens.
-        max_inflight: Model calls of this batch under way at a time.
+        max_inflight: Model calls of this batch under way at a time; None for what the pool can take.
         on_result: Called with each result once it is durable; may be a coroutine function.
     """
 
@@ -63,9 +62,10 @@ class WaveScheduler:
         self._tools = tools
         self._journal = journal
         self._sink = sink
-        self._slots = asyncio.Semaphore(max_inflight) if max_inflight else None
-        waits = any(not tool.is_quick for tool in compiler.tools.values())
-        self._width = (AGENTS_PER_SLOT if waits else 1) * (max_inflight or pool.concurrency)
+        limit = max_inflight or pool.concurrency
+        self._slots = Slots(limit)
+        self._keeps = all(tool.is_quick for tool in compiler.tools.values())
+        self._width = limit if self._keeps else AGENTS_PER_SLOT * limit
         self._on_result = on_result
         self._unsaved: list[int] = []
 
@@ -86,7 +86,8 @@ class WaveScheduler:
         """
         urls = tuple(endpoint.url for endpoint in self._pool.endpoints)
         self._sink.emit(RunStarted(total, urls, self._compiler.model))
-        flow = as_they_finish(inputs, self._one, width=self._width)
+        entry = Entry(self._slots, self._compiler.spec.max_turns)
+        flow = as_they_finish(inputs, self._one, width=self._width, gate=entry)
         finished = False
         try:
             async for result in flow:
@@ -100,37 +101,48 @@ class WaveScheduler:
             self._sink.emit(RunEnded(cancelled=not finished))
 
     async def _one(self, index: int, values: Mapping[str, Any]) -> AgentResult[Any]:
+        seat = Seat(self._slots, keeps=self._keeps)
+        try:
+            return await self._finish(await self._result(index, values, seat))
+        finally:
+            seat.leave()
+
+    async def _result(self, index: int, values: Mapping[str, Any], seat: Seat) -> AgentResult[Any]:
         self._sink.emit(AgentStarted(index))
         try:
             job = self._compiler.compile(index, values)
         except UsageError as error:
-            return await self._finish(AgentResult(index=index, key="", ok=False, output=None, error=error))
+            return AgentResult(index=index, key="", ok=False, output=None, error=error)
         result = await self._recall(job)
         if result is None:
-            result = await self._live(job)
+            result = await self._live(job, seat)
+            seat.leave()
             if result.ok:
                 await self._save(result)
-        return await self._finish(result)
+        return result
 
     async def _recall(self, job: Job) -> AgentResult[Any] | None:
         found = await self._journal.find([job.task.key])
         record = found.get(job.task.key)
         return from_record(record, job.task.index, self._compiler.output) if record else None
 
-    async def _live(self, job: Job) -> AgentResult[Any]:
+    async def _live(self, job: Job, seat: Seat) -> AgentResult[Any]:
+        async def ask(call: Call) -> Outcome:
+            await seat.take(call.turns_left)
+            try:
+                outcome = await self._pool.ask(call, near=seat.near)
+            finally:
+                seat.rest()
+            seat.near = outcome.endpoint
+            return outcome
+
         async def use(call: ToolCall) -> ToolReport:
             answer = await self._tools.call(call, job.tools)
             event = ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s)
             self._sink.emit(event)
             return ToolReport(answer.text, answer.executed)
 
-        return await run_agent(job.task, self._ask, use)
-
-    async def _ask(self, call: Any) -> Any:
-        if self._slots is None:
-            return await self._pool.ask(call)
-        async with self._slots:
-            return await self._pool.ask(call)
+        return await run_agent(job.task, ask, use)
 
     async def _save(self, result: AgentResult[Any]) -> None:
         try:

@@ -14,7 +14,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 ItemT = TypeVar("ItemT")
 GivenT = TypeVar("GivenT")
@@ -105,13 +105,32 @@ class _Channel(Generic[ResultT]):
             self._reader.set_result(None)
 
 
+class Gate(Protocol):
+    """Says when a further item may be taken."""
+
+    async def enter(self) -> None:
+        """Wait until it may."""
+        ...
+
+    def leave(self) -> None:
+        """There was no further item."""
+        ...
+
+
 class _Crew(Generic[ItemT, ResultT]):
     """Workers that take items and put results; grows with the items, up to its width."""
 
-    def __init__(self, source: _Source[ItemT], work: Callable[[int, ItemT], Awaitable[ResultT]], width: int) -> None:
+    def __init__(
+        self,
+        source: _Source[ItemT],
+        work: Callable[[int, ItemT], Awaitable[ResultT]],
+        width: int,
+        gate: Gate | None,
+    ) -> None:
         self._source = source
         self._work = work
         self._width = width
+        self._gate = gate
         self._tasks: set[asyncio.Task[None]] = set()
         self.results: _Channel[ResultT] = _Channel(width)
         self.error: BaseException | None = None
@@ -124,11 +143,23 @@ class _Crew(Generic[ItemT, ResultT]):
 
     async def _run(self) -> None:
         hired = False
-        while (taken := await self._source.take()) is not None:
+        while (taken := await self._take()) is not None:
             if not hired:
                 hired = True
                 self.hire()
             await self.results.put(await self._work(*taken))
+
+    async def _take(self) -> tuple[int, ItemT] | None:
+        if self._gate is None:
+            return await self._source.take()
+        await self._gate.enter()
+        taken = None
+        try:
+            taken = await self._source.take()
+        finally:
+            if taken is None:
+                self._gate.leave()
+        return taken
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -151,6 +182,7 @@ async def as_they_finish(
     work: Callable[[int, ItemT], Awaitable[ResultT]],
     *,
     width: int,
+    gate: Gate | None = None,
 ) -> AsyncGenerator[ResultT, None]:
     """Work on items, at most `width` at a time; yield results in order of completion.
 
@@ -161,11 +193,12 @@ async def as_they_finish(
         items: Pulled one at a time.
         work: Called with the item's index and the item.
         width: Items under way at a time.
+        gate: Entered before each item is taken; `work` has what that brings. None for none.
 
     Raises:
         Exception: Whatever `items` or `work` raised first; what others had under way is finished and yielded before.
     """
-    crew = _Crew(_Source(items), work, width)
+    crew = _Crew(_Source(items), work, width, gate)
     crew.hire()
     try:
         while (result := await crew.results.get()) is not None:

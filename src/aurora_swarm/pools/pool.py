@@ -10,6 +10,7 @@ from aurora_swarm.pools import batching
 from aurora_swarm.pools.fleet import Fleet
 from aurora_swarm.pools.flow import as_they_finish, in_order
 from aurora_swarm.values.call import Call
+from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.outcome import Outcome, Response
 from aurora_swarm.values.reply import Usage
 
@@ -138,13 +139,21 @@ class Pool(Fleet["Pool"]):
         finally:
             await results.aclose()
 
-    def ask(self, call: Call) -> Coroutine[Any, Any, Outcome]:
+    def ask(self, call: Call, *, near: AgentEndpoint | None = None) -> Coroutine[Any, Any, Outcome]:
         """One prepared call, placed on any endpoint of this pool: what agents use.
+
+        Args:
+            call: What is asked.
+            near: The endpoint that answered before and so has the conversation in its cache: preferred while its
+                queue is shorter than what it has under way.
 
         Returns:
             The outcome; failures are in it, not raised.
         """
-        return self._runtime.dispatcher.ask(call, self._runtime.view_for(call, self._view))
+        view = self._runtime.view_for(call, self._view)
+        place = self._by_endpoint.get(id(near))
+        pin = None if place is None or self._members[place] not in view else self._members[place]
+        return self._runtime.dispatcher.ask(call, view, pin=pin)
 
     async def _placed(self, prompts: Sequence[str], max_tokens: int | None) -> Callable[[int, str], Awaitable[Outcome]]:
         """How to ask each of these prompts: those that begin alike where the others of their kind go."""
