@@ -6,8 +6,9 @@ import json
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import harness
 from aurora_swarm.values.endpoint import AgentEndpoint
@@ -54,14 +55,23 @@ def seconds(
     """
     urls = [endpoint.url for endpoint in endpoints]
     order = {"client": client, "urls": urls, "requests": requests, "width": width, "wire": wire, "schema": schema}
+    return float(told(order, core=harness.CLIENT_CORE)["seconds"])
+
+
+def told(order: Mapping[str, Any], *, core: int | None) -> dict[str, Any]:
+    """What a peer says after an order.
+
+    Args:
+        order: As `peer_client` reads it; `client` names the peer.
+        core: Where it runs; None for any.
+    """
     command = [str(python()), str(CLIENT)]
-    with harness.child(
-        command, core=harness.CLIENT_CORE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        told, _ = process.communicate(json.dumps(order))
+    with harness.child(command, core=core, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        said, _ = process.communicate(json.dumps(order))
     if process.returncode:
-        sys.exit(f"the peer {client} failed with exit code {process.returncode}")
-    return float(json.loads(told.splitlines()[-1])["seconds"])
+        sys.exit(f"the peer {order['client']} failed with exit code {process.returncode}")
+    answer: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return answer
 
 
 def rates(clients: Sequence[str], endpoints: Sequence[AgentEndpoint], width: int, *, quick: bool) -> dict[str, float]:
