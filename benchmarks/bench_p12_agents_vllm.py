@@ -28,12 +28,8 @@ from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.endpoint import AgentEndpoint
 
 MODEL, FILE, MAX_TOKENS = "smollm2-135m", "notes.txt", 40
-RULES = (
-    "Rule {number}. When a note speaks of a measurement, keep its unit, its sign and its error as they stand. "
-)
-NOTES = (
-    "The reactor reached 412 K after nine minutes. Valve three leaked and was shut. The yield was 71 percent. " * 4
-)
+RULES = "Rule {number}. When a note speaks of a measurement, keep its unit, its sign and its error as they stand. "
+NOTES = "The reactor reached 412 K after nine minutes. Valve three leaked and was shut. The yield was 71 percent. " * 4
 TASK = "Read the notes and write one sentence about item {number}."
 
 OPTIONS = harness.arguments(
@@ -135,7 +131,7 @@ async def measure() -> harness.Report:
         "What do two-turn agents with a shared file cost on real vLLM, beside a hand-written gather?",
         f"{AGENTS} agents with a system prompt of about 1,000 tokens on one vLLM server, {WIDTH} requests at a time: "
         "ask, read the same file, ask again. The gather uses the openai SDK and sends the same prompts. New prompts in "
-        f"every run; median of {ROUNDS} interleaved rounds. Server and client on one core each; counts of the last round.",
+        f"every run; median of {ROUNDS} interleaved rounds. One core each; counts of the last round.",
         ("client", "seconds", "valid answers", "prompt tokens", "from the cache", "file reads"),
     )
     folder = engines.vllm_folder(OPTIONS.vllm)
