@@ -1,19 +1,22 @@
-"""How a finished result is kept in a journal, and taken out again."""
+"""How a finished result, and a turn of an unfinished agent, are kept in a journal and taken out again. Pure."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 
 from aurora_swarm.agents.structured import OutputSpec
+from aurora_swarm.agents.turns import Heard
 from aurora_swarm.errors import InvalidOutputError
 from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.record import Record
-from aurora_swarm.values.reply import Usage
+from aurora_swarm.values.reply import Reply, Usage
 
 
-class Stored(msgspec.Struct, frozen=True):
+class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
     """What of a result is kept: the answer and what it took."""
 
     output: msgspec.Raw
@@ -26,16 +29,26 @@ class Stored(msgspec.Struct, frozen=True):
     repaired: bool
     latency_s: float
     endpoint: str
+    ttft_s: float | None = None
+    in_doubt: int = 0
 
 
-_DECODER = msgspec.json.Decoder(Stored)
+_FIELDS = tuple(name for name in Stored.__struct_fields__ if name != "output")
+_RESULT = msgspec.json.Decoder(Stored)
+_HEARD = msgspec.msgpack.Decoder(Reply | list[str])
+_UNREADABLE = (msgspec.MsgspecError, InvalidOutputError, ValueError, RecursionError)
 
 
 def to_record(result: AgentResult[Any]) -> Record:
-    """A result that is ok, as a record."""
-    data = result.as_dict()
-    fields = {name: data[name] for name in Stored.__struct_fields__ if name != "output"}
-    return Record(result.key, msgspec.json.encode({"output": data["output"], **fields}))
+    """A result that is ok, as a record.
+
+    Raises:
+        ValueError: The output cannot be written as JSON; so do TypeError, OverflowError and RecursionError.
+    """
+    output = result.output
+    encoded = output.model_dump_json().encode() if isinstance(output, BaseModel) else msgspec.json.encode(output)
+    fields = {name: getattr(result, name) for name in _FIELDS}
+    return Record(result.key, msgspec.json.encode(Stored(msgspec.Raw(encoded), **fields)))
 
 
 def from_record(record: Record, index: int, output: OutputSpec) -> AgentResult[Any] | None:
@@ -46,24 +59,35 @@ def from_record(record: Record, index: int, output: OutputSpec) -> AgentResult[A
         again rather than answered wrongly.
     """
     try:
-        stored = _DECODER.decode(record.payload)
+        stored = _RESULT.decode(record.payload)
         value = output.revive(bytes(stored.output))
-    except (msgspec.DecodeError, InvalidOutputError):
+    except _UNREADABLE:
         return None
-    return AgentResult(
-        index=index,
-        key=record.key,
-        ok=True,
-        output=value,
-        error=None,
-        text=stored.text,
-        attempts=stored.attempts,
-        turns=stored.turns,
-        usage=stored.usage,
-        tool_calls=stored.tool_calls,
-        tools_executed=stored.tools_executed,
-        repaired=stored.repaired,
-        resumed=True,
-        latency_s=stored.latency_s,
-        endpoint=stored.endpoint,
-    )
+    fields = {name: getattr(stored, name) for name in _FIELDS}
+    return AgentResult(index=index, key=record.key, ok=True, output=value, error=None, resumed=True, **fields)
+
+
+def encode_heard(heard: Heard) -> bytes:
+    """What an agent heard, as bytes: msgpack, or JSON where a model's numbers and texts are beyond what that has.
+
+    Raises:
+        InvalidOutputError: A tool call of the reply is nested too deeply.
+    """
+    try:
+        try:
+            return msgspec.msgpack.encode(heard)
+        except (OverflowError, UnicodeEncodeError):
+            return json.dumps(msgspec.to_builtins(heard)).encode()
+    except RecursionError:
+        text = heard.text if isinstance(heard, Reply) else ""
+        raise InvalidOutputError("its tool calls are nested too deeply", text=text) from None
+
+
+def decode_heard(payload: bytes) -> Heard | None:
+    """What was encoded; None when it cannot be read, so that the model is asked again."""
+    try:
+        if payload[:1] in {b"{", b"["}:
+            return msgspec.convert(json.loads(payload), Reply | list[str])
+        return _HEARD.decode(payload)
+    except _UNREADABLE:
+        return None
