@@ -103,7 +103,8 @@ class Page:
         self.result, self._result_key, _ = await _latest(journal, found, self._result_key, result)
         steps: list[Heard] = []
         while self.result is None:
-            heard, self._step_key, payload = await _latest(journal, found, self._step_key, decode_heard)
+            step: tuple[Heard | None, str, bytes] = await _latest(journal, found, self._step_key, decode_heard)
+            heard, self._step_key, payload = step
             if heard is None:
                 break
             steps.append(heard)

@@ -35,7 +35,8 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _FIELDS = tuple(name for name in Stored.__struct_fields__ if name != "output")
 _RESULT = msgspec.json.Decoder(Stored)
-_HEARD = msgspec.msgpack.Decoder(Reply | list[str])
+_TURN: Any = Reply | list[str]
+_HEARD = msgspec.msgpack.Decoder(_TURN)
 _UNREADABLE = (msgspec.MsgspecError, InvalidOutputError, ValueError, RecursionError)
 
 
@@ -86,8 +87,8 @@ def encode_heard(heard: Heard) -> bytes:
 def decode_heard(payload: bytes) -> Heard | None:
     """What was encoded; None when it cannot be read, so that the model is asked again."""
     try:
-        if payload[:1] in {b"{", b"["}:
-            return msgspec.convert(json.loads(payload), Reply | list[str])
-        return _HEARD.decode(payload)
+        is_json = payload[:1] in {b"{", b"["}
+        heard: Heard = msgspec.convert(json.loads(payload), _TURN) if is_json else _HEARD.decode(payload)
     except _UNREADABLE:
         return None
+    return heard
