@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from aurora_swarm.errors import InputError, SchemaError, SpecError
 from aurora_swarm.inputs.spec import RunSpec, load_spec
+from aurora_swarm.values.budget import Price
 
 SCHEMA = {"type": "object", "properties": {"label": {"type": "string"}}}
 MINIMAL = "task: Sum up {text}\ninputs: reviews.csv\n"
@@ -53,6 +54,20 @@ FULL = {
     "seed": -3,
     "max_tokens": 100,
     "timeout_s": 90,
+    "turn_timeout_s": 30,
+    "request_timeout_s": 20.5,
+    "tool_choice": "required",
+    "tool_protocol": "native",
+    "max_parallel_tools": 2,
+    "compaction": "off",
+    "hoist": False,
+    "warm": False,
+    "prefetch": True,
+    "stream": True,
+    "budget": {"tokens": 1000, "usd": 0.5, "wall_s": 60, "tool_calls": 0, "width": 8},
+    "prices": {"m": {"prompt": 0.5, "completion": 1}},
+    "reduce": "Merge {n} answers.",
+    "reduce_schema": SCHEMA,
     "journal": "redis://x",
 }
 TOML = """
@@ -70,7 +85,23 @@ top_p = 1
 seed = -3
 max_tokens = 100
 timeout_s = 90
+turn_timeout_s = 30
+request_timeout_s = 20.5
+tool_choice = "required"
+tool_protocol = "native"
+max_parallel_tools = 2
+compaction = "off"
+hoist = false
+warm = false
+prefetch = true
+stream = true
+budget = {tokens = 1000, usd = 0.5, wall_s = 60, tool_calls = 0, width = 8}
+reduce = "Merge {n} answers."
+reduce_schema = {type = "object", properties = {label = {type = "string"}}}
 journal = "redis://x"
+[prices.m]
+prompt = 0.5
+completion = 1
 [output_schema]
 type = "object"
 [output_schema.properties.label]
@@ -78,15 +109,25 @@ type = "string"
 """
 
 
+def expected(path: Path, **other: Any) -> RunSpec:
+    prices = {"prices": {"prices": FULL["prices"], "source": str(path)}}
+    return msgspec.convert({**FULL, **prices, **other}, RunSpec)
+
+
+def test_every_key_stands_in_the_full_specification() -> None:
+    paths = {"hostfile", "output", "events"}  # made whole, and tested below
+    assert {*FULL, *paths} == set(RunSpec.__struct_fields__)
+
+
 def test_every_key_is_read_from_yaml_and_json(write: Write) -> None:
-    expected = msgspec.convert(FULL, RunSpec)
-    assert load_spec(write("run.json", json.dumps(FULL))) == expected
-    assert load_spec(write("run.yaml", json.dumps(FULL))) == expected
+    for name in ("run.json", "run.yaml"):
+        path = write(name, json.dumps(FULL))
+        assert load_spec(path) == expected(path)
 
 
 def test_every_key_is_read_from_toml(write: Write) -> None:
-    inputs = [{"text": "a", "n": 1}, {"text": "b"}]
-    assert load_spec(write("run.toml", TOML)) == msgspec.convert({**FULL, "inputs": inputs}, RunSpec)
+    path = write("run.toml", TOML)
+    assert load_spec(path) == expected(path, inputs=[{"text": "a", "n": 1}, {"text": "b"}])
 
 
 def test_paths_start_in_the_folder_of_the_spec(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,15 +135,19 @@ def test_paths_start_in_the_folder_of_the_spec(write: Write, tmp_path: Path, mon
     write("prompts/task.txt", "Judge {text}\n")
     write("schema.json", json.dumps(SCHEMA))
     write("fleet.txt", "a:1\n")
+    write("prices.toml", "[m]\nprompt = 1\ncompletion = 2\n")
     lines = ["task_file: prompts/task.txt", "inputs: data/in.csv", "output_schema: schema.json", "backend: fleet.txt"]
+    lines += ["prices: prices.toml", "reduce: merge", "reduce_schema: schema.json", "events: e.jsonl"]
     write("run.yml", "\n".join([*lines, "output: out.jsonl", "journal: run.db"]))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     spec = load_spec("../run.yml")
     assert spec.task == "Judge {text}\n"
-    assert spec.output_schema == SCHEMA
-    assert [Path(str(p)).resolve() for p in (spec.inputs, spec.backend, spec.output, spec.journal)] == [
-        tmp_path / name for name in ("data/in.csv", "fleet.txt", "out.jsonl", "run.db")
+    assert spec.output_schema == spec.reduce_schema == SCHEMA
+    assert spec.prices is not None
+    assert spec.prices.price_for("m") == Price(1, 2)
+    assert [Path(str(p)).resolve() for p in (spec.inputs, spec.backend, spec.output, spec.journal, spec.events)] == [
+        tmp_path / name for name in ("data/in.csv", "fleet.txt", "out.jsonl", "run.db", "e.jsonl")
     ]
 
 
@@ -178,6 +223,22 @@ def test_no_inputs_are_a_valid_run(write: Write) -> None:
         ("backend: {a: 1}", 1, "backend", "found an object", "a URL"),
         ("output_schema: 7", 1, "output_schema", "found 7", "a path, or a JSON schema"),
         ("hostfile: ''", 1, "hostfile", "found the text ''", "a path"),
+        ("turn_timeout_s: 0", 1, "turn_timeout_s", "found 0", "seconds above 0"),
+        ("tool_choice: none", 1, "tool_choice", "expected auto or required, found the text 'none'", "give auto"),
+        ("tool_protocol: json", 1, "tool_protocol", "found the text 'json'", "native"),
+        ("compaction: false", 1, "compaction", "expected off, heuristic or model, found false", "give off"),
+        ("hoist: yes", 1, "hoist", "expected true or false, found the text 'yes'", "true or false"),
+        ("stream: 1", 1, "stream", "expected true or false, found 1", "true or false"),
+        ("budget: 100", 1, "budget", "found 100", "{tokens: 1000000"),
+        ("budget: {token: 100}", 10, "budget.token", "unknown key", "did you mean 'tokens'?"),
+        ("budget: {tokens: 0}", 10, "budget.tokens", "a whole number, 1 or more, found 0", "or leave tokens out"),
+        ("budget: {usd: free}", 10, "budget.usd", "US dollars above 0, found the text 'free'", "US dollars"),
+        ("budget: {wall_s: -1}", 10, "budget.wall_s", "found -1", "seconds above 0"),
+        ("budget: {tool_calls: -1}", 10, "budget.tool_calls", "found -1", "0 or more"),
+        ("prices: 7", 1, "prices", "expected the path of a price table, or the table, found 7", "path"),
+        ("prices: {m: {prompt: 1}}", 10, "prices.m", "completion is missing", "US dollars per million tokens"),
+        ("reduce_schema: {type: object}", 1, "reduce_schema", "reduce is missing", "add reduce:"),
+        ("reduce: ' '", 1, "reduce", "a prompt that is not blank", "or leave reduce out"),
         ("task_file: x.txt", 1, "task_file", "given together with task", "keep one"),
         ("inputs: other.csv", 1, "inputs", "the key 'inputs' is given twice, first in line 2", "keep one"),
         ("7: x", 1, "", "a key that is not text: 7", "in quotes"),
