@@ -9,9 +9,10 @@ import msgspec
 
 from aurora_swarm.errors import BadResponseError, TruncatedError
 from aurora_swarm.transports.sse import SseParser
+from aurora_swarm.transports.tool_calls import PartialCalls, arguments_of, told_apart
 from aurora_swarm.transports.wire import WireUsage, decoded, encoded, raise_if_aborted, raise_reported, usage_of
-from aurora_swarm.values.call import Call, Sampling
-from aurora_swarm.values.message import Message
+from aurora_swarm.values.call import Call, OfferedTool, Sampling
+from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.reply import Reply, Usage
 
 
@@ -30,6 +31,17 @@ class _AssistantMessage(msgspec.Struct):
     role: str
     content: str
     tool_calls: list[_ToolCall]
+
+
+class _Described(msgspec.Struct):
+    name: str
+    description: str
+    parameters: msgspec.Raw
+
+
+class _Offered(msgspec.Struct):
+    function: _Described
+    type: str = "function"
 
 
 class _NamedSchema(msgspec.Struct):
@@ -60,16 +72,32 @@ class ChatRequest(msgspec.Struct, omit_defaults=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     response_format: ResponseFormat | None = None
+    tools: list[_Offered] | None = None
+    tool_choice: str = ""
     stream: bool = False
     stream_options: _StreamOptions | None = None
 
 
-class _Said(msgspec.Struct, frozen=True):
+class _CalledFunction(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _Called(msgspec.Struct):
+    function: _CalledFunction
+    id: str | None = None
+    index: int | None = None
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What the model said, and what it called."""
+
     content: str | None = None
+    tool_calls: list[_Called] | None = None
 
 
 class _Choice(msgspec.Struct):
-    message: _Said
+    message: Said
     index: int = 0
     finish_reason: str | None = None
 
@@ -83,7 +111,7 @@ class ChatAnswer(msgspec.Struct):
 
 
 class _ChunkChoice(msgspec.Struct):
-    delta: _Said = _Said()
+    delta: Said = Said()
     index: int = 0
     finish_reason: str | None = None
 
@@ -106,8 +134,8 @@ class OpenAIChatWire:
     names_model = True
 
     def __init__(self) -> None:
-        self._alike: tuple[Sampling, str] = (Sampling(), "")
-        self._rest = _rest(*self._alike)
+        self._alike = Call((), "")
+        self._rest = _rest(self._alike, "")
 
     def encode(self, call: Call, model: str) -> bytes:
         """The request's body.
@@ -115,12 +143,16 @@ class OpenAIChatWire:
         Raises:
             RequestRejectedError: The call holds text that no JSON can carry.
         """
-        if call.schema is not None:
-            return encoded(chat_request(call, model))
         alike = self._alike
-        if call.sampling is not alike[0] or model != alike[1]:
-            self._alike = (call.sampling, model)
-            self._rest = _rest(call.sampling, model)
+        if (
+            call.sampling is not alike.sampling
+            or call.schema is not alike.schema
+            or call.tools is not alike.tools
+            or call.tool_choice != alike.tool_choice
+            or model != alike.model
+        ):
+            self._alike = alike = _but_for_messages(call, model)
+            self._rest = _rest(alike, model)
         return b"".join((_HEAD, encoded(wire_messages(call.messages)), self._rest))
 
     def encode_stream(self, call: Call, model: str) -> bytes:
@@ -136,6 +168,8 @@ class OpenAIChatWire:
 
     def decode(self, body: bytes) -> Reply:
         """The reply. Content ``null`` is an empty text; a finish reason left out of a whole answer is ``stop``.
+
+        With tool calls the reason is ``tool_calls`` also where the server says ``stop``, as some do.
 
         Raises:
             AbortedError: The engine gave up.
@@ -154,7 +188,16 @@ class OpenAIChatWire:
         reason = choice.finish_reason or "stop"
         if reason != "stop":
             raise_if_aborted(reason)
-        return Reply(choice.message.content or "", reason, usage_of(answer.usage), answer.model or "")
+        said = choice.message
+        if said.tool_calls:
+            return Reply(
+                said.content or "",
+                _reason_of_calls(reason),
+                usage_of(answer.usage),
+                answer.model or "",
+                tool_calls=tool_calls_of(said),
+            )
+        return Reply(said.content or "", reason, usage_of(answer.usage), answer.model or "")
 
     def decoder(self) -> ChatStreamDecoder:
         """A fresh decoder for one streamed answer."""
@@ -162,10 +205,16 @@ class OpenAIChatWire:
 
 
 class ChatStreamDecoder:
-    """Puts together one streamed chat completion."""
+    """Puts together one streamed chat completion.
+
+    Attributes:
+        begun: Whether the model has said or called something.
+    """
 
     def __init__(self) -> None:
+        self.begun = False
         self._events = SseParser()
+        self._calls = PartialCalls()
         self._texts: list[str] = []
         self._finish_reason: str | None = None
         self._usage = Usage()
@@ -196,7 +245,9 @@ class ChatStreamDecoder:
         raise_if_aborted(self._finish_reason)
         if self._finish_reason is None or not (self._done or framed):
             raise TruncatedError(f"the stream ended after {sum(map(len, self._texts))} characters, without its end")
-        return Reply("".join(self._texts), self._finish_reason, self._usage, self._model)
+        calls = self._calls.whole()
+        reason = _reason_of_calls(self._finish_reason) if calls else self._finish_reason
+        return Reply("".join(self._texts), reason, self._usage, self._model, tool_calls=calls)
 
     def _take(self, event: bytes) -> str:
         if event == b"[DONE]":
@@ -210,6 +261,7 @@ class ChatStreamDecoder:
         if not chunk.choices:
             raise_reported(event)
         elif text:
+            self.begun = True
             self._texts.append(text)
         return text
 
@@ -217,7 +269,28 @@ class ChatStreamDecoder:
         if choice.index != 0:
             raise BadResponseError(f"one choice was asked for, number {choice.index} came")
         self._finish_reason = choice.finish_reason or self._finish_reason
+        for piece in choice.delta.tool_calls or ():
+            self.begun = True
+            function = piece.function
+            arguments = function.arguments or ""
+            text = arguments if isinstance(arguments, str) else encoded(arguments).decode()
+            self._calls.add(piece.index, piece.id or "", function.name or "", text)
         return choice.delta.content or ""
+
+
+def tool_calls_of(said: Said) -> tuple[ToolCall, ...]:
+    """The calls of a whole answer."""
+
+    def call(called: _Called) -> ToolCall:
+        arguments = called.function.arguments or ""
+        read = arguments_of(arguments) if isinstance(arguments, str) else arguments
+        return ToolCall(called.id or "", called.function.name or "", read)
+
+    return told_apart(map(call, said.tool_calls or ()))
+
+
+def _reason_of_calls(reason: str) -> str:
+    return "tool_calls" if reason in {"stop", "function_call"} else reason
 
 
 def response_format(schema: msgspec.Raw | None) -> ResponseFormat | None:
@@ -259,9 +332,13 @@ def wire_messages(messages: Sequence[Message]) -> list[Message | _AssistantMessa
 _HEAD = b'{"messages":'
 
 
-def _rest(sampling: Sampling, model: str) -> bytes:
-    """What follows the messages: equal for all calls of a pool, so written once."""
-    return encoded(chat_request(Call((), model, sampling), model))[len(_HEAD) + len(b"[]") :]
+def _but_for_messages(call: Call, model: str) -> Call:
+    return Call((), model, call.sampling, call.schema, tools=call.tools, tool_choice=call.tool_choice)
+
+
+def _rest(call: Call, model: str) -> bytes:
+    """What follows the messages: equal for all calls of one kind, so written once."""
+    return encoded(chat_request(call, model))[len(_HEAD) + len(b"[]") :]
 
 
 def chat_request(call: Call, model: str) -> ChatRequest:
@@ -276,4 +353,10 @@ def chat_request(call: Call, model: str) -> ChatRequest:
         s.seed,
         s.stop,
         response_format(call.schema),
+        _offered(call.tools),
+        call.tool_choice if call.tools and call.tool_choice != "auto" else "",
     )
+
+
+def _offered(tools: Sequence[OfferedTool]) -> list[_Offered] | None:
+    return [_Offered(_Described(tool.name, tool.description, tool.parameters)) for tool in tools] or None
