@@ -5,10 +5,20 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AsyncExitStack, asynccontextmanager
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypedDict, Unpack
 
 import msgspec
 from pydantic import BaseModel
@@ -23,7 +33,7 @@ from aurora_swarm.errors import UsageError
 from aurora_swarm.journal.open import open_journal
 from aurora_swarm.pools.open import Backend, PoolOptions, Say, open_pool
 from aurora_swarm.ports.sink import Sink
-from aurora_swarm.settings import load_settings
+from aurora_swarm.settings import Settings, load_settings
 from aurora_swarm.telemetry.fanout import Fanout
 from aurora_swarm.tools.pool import ToolPool
 from aurora_swarm.values.budget import Budget, Price
@@ -73,6 +83,59 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool = False
 
 
+class BatchKeywords(TypedDict, total=False):
+    """What `BatchAgent.run` takes by keyword; it documents each."""
+
+    system_prompt: str
+    tools: Sequence[ToolLike]
+    output_schema: type[BaseModel] | Mapping[str, Any] | None
+    model: str
+    backend: Backend | None
+    max_inflight: int | None
+    max_turns: int
+    max_retries: int
+    on_result: OnResult | None
+    tool_choice: ToolChoice
+    max_tokens: int | None
+    temperature: float | None
+    seed: int | None
+    timeout: float
+    agent_timeout: float | None
+    journal: str | Path | None
+    sinks: Sequence[Sink]
+    budget: Budget | None
+    price: Price | None
+    turn_timeout: float | None
+    tool_protocol: ToolProtocol
+    max_parallel_tools: int
+    compaction: Compaction
+    hoist: bool
+    warm: bool
+    prefetch: bool
+    streamed: bool
+
+
+_SAMPLING = ("max_tokens", "temperature", "seed")
+_RENAMED = {"timeout": "timeout_s", "agent_timeout": "agent_timeout_s", "turn_timeout": "turn_timeout_s"}
+
+
+def planned(task: str, **said: Unpack[BatchKeywords]) -> tuple[BatchSpec, BatchOptions]:
+    """What keywords of `BatchAgent.run` mean: what is done, and where.
+
+    Args:
+        task: Template of each agent's task.
+        **said: What `BatchAgent.run` takes.
+
+    Raises:
+        UsageError: A value cannot be used.
+    """
+    given: dict[str, Any] = {_RENAMED.get(name, name): value for name, value in said.items()}
+    sampling = Sampling(**{name: given.pop(name) for name in _SAMPLING if name in given})
+    given |= {name: tuple(given[name]) for name in ("tools", "sinks") if name in given}
+    options = {name: given.pop(name) for name in BatchOptions.__struct_fields__ if name in given}
+    return BatchSpec(task=task, sampling=sampling, **given), BatchOptions(**options)
+
+
 async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> AsyncGenerator[AgentResult[Any], None]:
     """Run a batch; yield each result when it is final and, with a journal, durable.
 
@@ -88,35 +151,31 @@ async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> A
         UsageError: Something given is wrong; nothing was sent.
         StorageError: The journal cannot be written any more; what is unsaved is named.
     """
+    async with open_batch(spec, inputs, options) as results:
+        async for result in results:
+            yield result
+
+
+@asynccontextmanager
+async def open_batch(
+    spec: BatchSpec, inputs: Inputs, options: BatchOptions
+) -> AsyncIterator[AsyncGenerator[AgentResult[Any], None]]:
+    """The results of `run_batch`, without a generator of its own around them. Leaving the context ends the work."""
     settings = load_settings(os.environ)
     spec = _with_max_tokens(spec, settings.max_tokens)
     if isinstance(inputs, Sequence):
         TaskCompiler(spec, "").check(inputs)
-    backend = settings.hostfile if options.backend is None else options.backend
-    if backend is None:
-        raise UsageError(
-            "there is no backend",
-            remedy="give backend='vllm://host:8000', a hostfile or 'local://', or set AURORA_SWARM_HOSTFILE",
-        )
-    held = PoolOptions(
-        model=options.model or settings.model or "",
-        concurrency=options.max_inflight,
-        timeout_s=options.timeout_s,
-        sampling=spec.sampling,
-        api_key=settings.api_key,
-        local_model=options.local_model or settings.local_model,
-        cache_dir=settings.cache_dir,
-    )
+    backend = _backend(options, settings)
     async with AsyncExitStack() as stack:
         journal = await open_journal(options.journal)
         stack.push_async_callback(journal.aclose)
         _pass_on(journal.notes, options.say)
-        pool = await stack.enter_async_context(open_pool(backend, held, say=options.say))
-        compiler = TaskCompiler(spec, options.model or pool.model)
+        opened = open_pool(backend, _held(spec, options, settings), say=options.say)
+        pool = await stack.enter_async_context(opened)
         tools = ToolPool()
         stack.push_async_callback(tools.aclose)
         scheduler = WaveScheduler(
-            compiler,
+            TaskCompiler(spec, options.model or pool.model),
             pool,
             tools,
             journal,
@@ -126,8 +185,29 @@ async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> A
         )
         results = scheduler.results(inputs, len(inputs) if isinstance(inputs, Sequence) else None)
         stack.push_async_callback(results.aclose)
-        async for result in results:
-            yield result
+        yield results
+
+
+def _backend(options: BatchOptions, settings: Settings) -> Backend:
+    backend = settings.hostfile if options.backend is None else options.backend
+    if backend is None:
+        raise UsageError(
+            "there is no backend",
+            remedy="give backend='vllm://host:8000', a hostfile or 'local://', or set AURORA_SWARM_HOSTFILE",
+        )
+    return backend
+
+
+def _held(spec: BatchSpec, options: BatchOptions, settings: Settings) -> PoolOptions:
+    return PoolOptions(
+        model=options.model or settings.model or "",
+        concurrency=options.max_inflight,
+        timeout_s=options.timeout_s,
+        sampling=spec.sampling,
+        api_key=settings.api_key,
+        local_model=options.local_model or settings.local_model,
+        cache_dir=settings.cache_dir,
+    )
 
 
 def _with_max_tokens(spec: BatchSpec, max_tokens: int | None) -> BatchSpec:
@@ -202,42 +282,39 @@ class BatchAgent:
 
         Inputs may be an async or an endless iterator. Closing the iterator early ends the work at once.
         """
-        spec = BatchSpec(
-            task=task,
+        spec, options = planned(
+            task,
             system_prompt=system_prompt,
-            tools=tuple(tools),
+            tools=tools,
             output_schema=output_schema,
-            tool_choice=tool_choice,
+            model=model,
+            backend=backend,
+            max_inflight=max_inflight,
             max_turns=max_turns,
             max_retries=max_retries,
-            sampling=Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed),
-            agent_timeout_s=agent_timeout,
-            turn_timeout_s=turn_timeout,
+            on_result=on_result,
+            tool_choice=tool_choice,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            seed=seed,
+            timeout=timeout,
+            agent_timeout=agent_timeout,
+            journal=journal,
+            sinks=sinks,
+            budget=budget,
+            price=price,
+            turn_timeout=turn_timeout,
             tool_protocol=tool_protocol,
             max_parallel_tools=max_parallel_tools,
             compaction=compaction,
             hoist=hoist,
-        )
-        options = BatchOptions(
-            model=model,
-            backend=backend,
-            max_inflight=max_inflight,
-            journal=journal,
-            on_result=on_result,
-            timeout_s=timeout,
-            sinks=tuple(sinks),
-            budget=budget,
-            price=price,
             warm=warm,
             prefetch=prefetch,
             streamed=streamed,
         )
-        results = run_batch(spec, inputs, options)
-        try:
+        async with open_batch(spec, inputs, options) as results:
             async for result in results:
                 yield result
-        finally:
-            await results.aclose()
 
     @staticmethod
     async def run(
@@ -314,9 +391,8 @@ class BatchAgent:
             UsageError: Something given is wrong; nothing was sent.
             StorageError: The journal cannot be written any more; what is unsaved is named.
         """
-        results = BatchAgent.stream(
+        spec, options = planned(
             task,
-            inputs,
             system_prompt=system_prompt,
             tools=tools,
             output_schema=output_schema,
@@ -345,10 +421,8 @@ class BatchAgent:
             prefetch=prefetch,
             streamed=streamed,
         )
-        try:
-            return sorted([result async for result in results], key=lambda result: result.index)
-        finally:
-            await results.aclose()
+        async with open_batch(spec, inputs, options) as results:
+            return sorted([result async for result in results], key=attrgetter("index"))
 
     run_sync = staticmethod(_blocking(run))
     """Like `run`, for code without an event loop; takes the same arguments."""

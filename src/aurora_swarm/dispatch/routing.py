@@ -7,28 +7,45 @@ picking one, and noting that a load has changed, costs the same whatever the siz
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 
 UNLIMITED = 1 << 30
-_FULL = -1
+_FULL, _ABSENT, _NOBODY = -1, -2, -1
+_SPARSE = 4
+"""A view of less than one in so many of the endpoints keeps dicts, not arrays."""
 
 
 class View:
     """A part of the fleet that calls are spread over. Made by `Router.view`.
 
+    The free members of each load form a list, linked through flat arrays: a large fleet's then fit into a processor's
+    cache, where a node for each would not.
+
     Args:
         members: Endpoint indices, without repetition, at least one.
     """
 
-    __slots__ = ("__weakref__", "_by_load", "_levels", "_lowest", "closed", "members")
+    __slots__ = ("__weakref__", "_after", "_before", "_first", "_last", "_levels", "_lowest", "closed", "members")
 
     def __init__(self, members: Sequence[int]) -> None:
         self.members = tuple(members)
         self.closed = 0
-        self._levels = dict.fromkeys(self.members, _FULL)
-        self._by_load: list[OrderedDict[int, None]] = []
+        self._levels = self._table(_ABSENT)
+        self._after = self._table(_NOBODY)
+        self._before = self._table(_NOBODY)
+        self._first: list[int] = []
+        self._last: list[int] = []
         self._lowest = 0
+        for index in self.members:
+            self._levels[index] = _FULL
+
+    def _table(self, value: int) -> array[int] | dict[int, int]:
+        """One number per member: an array over the indices, or a dict where members are few among many."""
+        size = max(self.members) + 1
+        if size > _SPARSE * len(self.members):
+            return dict.fromkeys(self.members, value)
+        return array("i", [value]) * size
 
     @property
     def out(self) -> bool:
@@ -36,35 +53,67 @@ class View:
         return self.closed == len(self.members)
 
     def __contains__(self, index: int) -> bool:
-        return index in self._levels
+        levels = self._levels
+        if isinstance(levels, dict):
+            return index in levels
+        return index < len(levels) and levels[index] != _ABSENT
 
     def note(self, index: int, load: int) -> None:
         """A member's load has changed; -1 for one that may take no more. Among equals it is the last to be picked."""
         was = self._levels[index]
         if was >= 0:
-            del self._by_load[was][index]
+            self._unlink(index, was)
         self._levels[index] = load
         if load < 0:
             return
-        while len(self._by_load) <= load:
-            self._by_load.append(OrderedDict())
-        self._by_load[load][index] = None
+        while len(self._first) <= load:
+            self._first.append(_NOBODY)
+            self._last.append(_NOBODY)
+        last = self._last[load]
+        self._before[index] = last
+        if last < 0:
+            self._first[load] = index
+        else:
+            self._after[last] = index
+        self._after[index] = _NOBODY
+        self._last[load] = index
         self._lowest = min(load, self._lowest)
+
+    def _unlink(self, index: int, load: int) -> None:
+        before, after = self._before[index], self._after[index]
+        if before < 0:
+            self._first[load] = after
+        else:
+            self._after[before] = after
+        if after < 0:
+            self._last[load] = before
+        else:
+            self._before[after] = before
 
     def least(self, avoid: frozenset[int]) -> int | None:
         """The free member with the least load that waited longest, one outside `avoid` where there is one."""
-        by_load = self._by_load
-        while self._lowest < len(by_load) and not by_load[self._lowest]:
-            self._lowest += 1
-        if not avoid:
-            return next(iter(by_load[self._lowest])) if self._lowest < len(by_load) else None
-        free = (index for level in by_load[self._lowest :] for index in level)
+        first, lowest = self._first, self._lowest
+        while lowest < len(first) and first[lowest] < 0:
+            lowest += 1
+        self._lowest = lowest
+        if lowest == len(first):
+            return None
+        return self._outside(avoid) if avoid else first[lowest]
+
+    def _outside(self, avoid: frozenset[int]) -> int | None:
         second = None
-        for index in free:
+        for index in self._free():
             if index not in avoid:
                 return index
             second = index if second is None else second
         return second
+
+    def _free(self) -> Iterator[int]:
+        """All free members, in the order in which they are to be picked."""
+        for index in self._first[self._lowest :]:
+            while index >= 0:
+                yield index
+                index = self._after[index]  # noqa: PLW2901 - the walk along one list
 
 
 class Router:
