@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import inspect
 import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, get_type_hints, overload
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, overload
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from pydantic.errors import PydanticUserError
+from pydantic import BaseModel, ValidationError
 
 from aurora_swarm.errors import ToolDefinitionError
 from aurora_swarm.inputs.template import Template
-from aurora_swarm.tools.decoding import fit
+from aurora_swarm.tools.signature import Grant, lookup_of, offer_of, schema_of, with_grants
 
 if TYPE_CHECKING:
     from aurora_swarm.tools.files import FileTool
+    from aurora_swarm.tools.sql import SqlTool
+    from aurora_swarm.tools.web.http_get import HttpGetTool
+    from aurora_swarm.tools.web.search import SearchTool
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT_co = TypeVar("ReturnT_co", covariant=True)
 
 Effect = Literal["pure", "idempotent", "effect"]
-Grant = str | Sequence[str]
-
 
 _SHOWN_GRANTS = 20
 
 
 class ArgumentsRefusedError(ValueError):
     """The model's arguments are not what the tool takes; the text is written for the model."""
+
+
+class Batching(msgspec.Struct, frozen=True):
+    """How single look-ups become one query.
+
+    Args:
+        keys: The function's parameter that takes the list of keys.
+        key: The parameter that a model gives one key in.
+        max_batch: Keys of one query at most.
+        window_s: How long a look-up may wait for others while a query is under way; never when none is.
+    """
+
+    keys: str
+    key: str
+    max_batch: int
+    window_s: float
 
 
 class Tool(Generic[ParamsT, ReturnT_co]):
@@ -47,12 +62,18 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         timeout_s: Longest single call.
         max_chars: Characters of an answer that the model is shown.
         grants: For a parameter, the only values that it may take, or a template over an agent's input for one.
+        max_tokens: Tokens of an answer that the model is shown; None for as many as `max_chars` are.
+        ttl_s: Seconds that an answer of a pure tool stays true; None for as long as what it read is unchanged.
+        batching: Of a tool that looks up many keys at once, how; None for any other.
     """
 
     is_quick: ClassVar[bool] = False
     """Whether an answer takes milliseconds, so that keeping the slot costs less than a lost prefix cache."""
     read_file: ClassVar[FileTool]
     list_dir: ClassVar[FileTool]
+    http_get: ClassVar[HttpGetTool]
+    web_search: ClassVar[SearchTool]
+    sql_query: ClassVar[SqlTool]
 
     def __init__(
         self,
@@ -66,8 +87,12 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         timeout_s: float = 30.0,
         max_chars: int = 20_000,
         grants: Mapping[str, Grant] | None = None,
+        max_tokens: int | None = None,
+        ttl_s: float | None = None,
+        batching: Batching | None = None,
     ) -> None:
         self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
         self.name = name
         self.description = description
         self.arguments = arguments
@@ -75,8 +100,14 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         self.rate_limit = rate_limit
         self.timeout_s = timeout_s
         self.max_chars = max_chars
+        self.max_tokens = max_tokens
+        self.ttl_s = ttl_s
+        self.batching = batching
         self.grants = dict(grants or {})
-        self.parameters = _schema(arguments, self.grants)
+        self._ungranted = schema_of(arguments)
+        self.parameters = with_grants(self._ungranted, self.grants)
+        # Shared by copies with other grants: what an agent may ask for does not change what a call does.
+        self._identity: Hashable = (function if inspect.isfunction(function) else object(), max_chars, max_tokens)
         _check_numbers(self)
 
     def __call__(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ReturnT_co:
@@ -100,6 +131,8 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         rate_limit: float | None = None,
         timeout: float = 30.0,
         max_chars: int = 20_000,
+        max_tokens: int | None = None,
+        ttl: float | None = None,
     ) -> Callable[[Callable[ParamsT, ReturnT_co]], Tool[ParamsT, ReturnT_co]]: ...
     @staticmethod
     def define(
@@ -111,6 +144,8 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         rate_limit: float | None = None,
         timeout: float = 30.0,
         max_chars: int = 20_000,
+        max_tokens: int | None = None,
+        ttl: float | None = None,
     ) -> Any:
         """Make a typed function a tool; with or without arguments.
 
@@ -124,27 +159,92 @@ class Tool(Generic[ParamsT, ReturnT_co]):
             rate_limit: Calls per second at most.
             timeout: Seconds for one call.
             max_chars: Characters of an answer that the model is shown.
+            max_tokens: Tokens of an answer that the model is shown.
+            ttl: Seconds that an answer of a pure tool stays true; for the whole run when None.
 
         Raises:
             ToolDefinitionError: A parameter cannot be offered to a model; function and parameter are named.
         """
 
         def make(function: Callable[..., Any]) -> Tool[..., Any]:
-            summary, described = _read_docstring(function)
-            if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-                raise ToolDefinitionError(f"{function.__qualname__} is a generator", remedy="return one value")
+            called = _checked_name(name or str(getattr(function, "__name__", "")))
+            offer = offer_of(function)
             return Tool(
                 function,
-                name=_checked_name(name or str(getattr(function, "__name__", ""))),
-                description=summary,
-                arguments=_arguments_of(function, described),
+                name=called,
+                description=offer.description,
+                arguments=offer.arguments,
                 effect=effect,
                 rate_limit=rate_limit,
                 timeout_s=timeout,
                 max_chars=max_chars,
+                max_tokens=max_tokens,
+                ttl_s=ttl,
             )
 
         return make if function is None else make(function)
+
+    @staticmethod
+    def batchable(
+        *,
+        key: str | None = None,
+        name: str | None = None,
+        effect: Literal["pure", "idempotent"] = "pure",
+        max_batch: int = 500,
+        window: float = 0.005,
+        rate_limit: float | None = None,
+        timeout: float = 30.0,
+        max_chars: int = 20_000,
+        max_tokens: int | None = None,
+        ttl: float | None = None,
+    ) -> Callable[[Callable[ParamsT, ReturnT_co]], Tool[ParamsT, ReturnT_co]]:
+        """Make a function that looks up a list of keys a tool that looks up one.
+
+        Models ask for one key each. What agents ask in the same moment becomes one call of the function, each key once;
+        a look-up that comes alone waits for nobody. While a call is under way, what is asked meanwhile gathers until it
+        ends, `window` has passed, or `max_batch` keys are there. Where the function has further parameters, only
+        look-ups that agree in them go together.
+
+        The function returns a mapping from key to value, or a list as long as the keys and in their order. A key that
+        the mapping lacks, or whose place in the list holds None, is a failure of that key alone. When a call for
+        several keys raises, it is repeated for halves of them, so that one bad key fails alone; the repetitions are at
+        most four per halving. One that takes too long fails for all of its keys.
+
+        Args:
+            key: What the model calls the key; the name of the list when None.
+            name: What the model calls the tool; the function's name when None.
+            effect: ``pure`` or ``idempotent``; what changes something is never put together with others.
+            max_batch: Keys of one call at most.
+            window: Seconds that a look-up may wait for others while a call is under way.
+            rate_limit: Calls of the function per second at most.
+            timeout: Seconds for one call of the function.
+            max_chars: Characters of an answer that the model is shown.
+            max_tokens: Tokens of an answer that the model is shown.
+            ttl: Seconds that an answer of a pure tool stays true; for the whole run when None.
+
+        Raises:
+            ToolDefinitionError: The function takes no list first, or a parameter cannot be offered.
+        """
+
+        def make(function: Callable[ParamsT, ReturnT_co]) -> Tool[ParamsT, ReturnT_co]:
+            called = _checked_name(name or str(getattr(function, "__name__", "")))
+            offer = lookup_of(function, key)
+            batching = Batching(offer.keys, key or offer.keys, max_batch, window)
+            return Tool(
+                function,
+                name=called,
+                description=offer.description,
+                arguments=offer.arguments,
+                effect=effect,
+                rate_limit=rate_limit,
+                timeout_s=timeout,
+                max_chars=max_chars,
+                max_tokens=max_tokens,
+                ttl_s=ttl,
+                batching=batching,
+            )
+
+        return make
 
     # -- granting ----------------------------------------------------------------------------------------------
 
@@ -191,7 +291,7 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         copy = type(self).__new__(type(self))
         copy.__dict__.update(self.__dict__)
         copy.grants = dict(grants)
-        copy.parameters = _schema(self.arguments, copy.grants)
+        copy.parameters = with_grants(self._ungranted, copy.grants)
         return copy
 
     # -- being called ------------------------------------------------------------------------------------------
@@ -214,9 +314,22 @@ class Tool(Generic[ParamsT, ReturnT_co]):
                 raise ArgumentsRefusedError(f"{name} must be one of: {allowed or 'none'}")
         return values
 
+    def call_arguments(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the function is called with: the model's arguments, as validated, and what the user set."""
+        return values
+
+    def identity(self) -> Hashable:
+        """What equal calls must agree in besides their arguments: the function, and how much of an answer is shown."""
+        return self._identity
+
     def determinant(self) -> bytes:
-        """What of this tool determines an agent's answer, as bytes for a content key."""
-        return msgspec.json.encode([self.name, self.description, self.parameters, self.effect, self.max_chars])
+        """What of this tool determines an agent's answer, as bytes for a content key.
+
+        Raises:
+            ToolDefinitionError: It cannot be used as it is: something that it needs is not set.
+        """
+        parts = [self.name, self.description, self.parameters, self.effect, self.max_chars]
+        return msgspec.json.encode(parts if self.max_tokens is None else [*parts, self.max_tokens])
 
     def stamp(self) -> bytes:
         """The state of what this agent is granted, as bytes for a content key; empty when nobody can tell."""
@@ -250,59 +363,6 @@ def as_tool(candidate: AnyTool | Callable[..., Any]) -> AnyTool:
     return Tool.define(candidate)
 
 
-def _arguments_of(function: Callable[..., Any], described: Mapping[str, str]) -> type[BaseModel]:
-    where = getattr(function, "__qualname__", repr(function))
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ToolDefinitionError(f"{where}: an annotation cannot be read: {error}") from error
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
-        _check_parameter(where, parameter, hints)
-        default = ... if parameter.default is parameter.empty else parameter.default
-        fields[name] = (hints[name], Field(default, description=described.get(name)))
-    try:
-        with warnings.catch_warnings():
-            # A parameter may be called `schema` or `copy`; nobody calls the methods that it hides.
-            warnings.filterwarnings("ignore", message="Field name .* shadows", category=UserWarning)
-            return create_model(where, __config__=ConfigDict(extra="forbid", arbitrary_types_allowed=False), **fields)
-    except (PydanticUserError, NameError) as error:
-        first = str(error).splitlines()[0]
-        raise ToolDefinitionError(f"{where}: {first}", remedy="use types that JSON has, or pydantic models") from error
-
-
-def _check_parameter(where: str, parameter: inspect.Parameter, hints: Mapping[str, Any]) -> None:
-    name = parameter.name
-    if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
-        raise ToolDefinitionError(f"{where}: *{name} cannot be offered", remedy="name each parameter")
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        raise ToolDefinitionError(f"{where}: {name} is positional-only", remedy="remove the / from the signature")
-    if name not in hints:
-        raise ToolDefinitionError(f"{where}: {name} has no type", remedy=f"annotate it, for example {name}: str")
-    if name.startswith("_"):
-        raise ToolDefinitionError(f"{where}: {name} begins with an underscore", remedy="rename it")
-
-
-def _schema(arguments: type[BaseModel], grants: Mapping[str, Grant]) -> dict[str, Any]:
-    schema = {"properties": {}, **fit(arguments.model_json_schema()), "additionalProperties": False}
-    schema.pop("description", None)
-    for name, part in schema["properties"].items():
-        if name in grants and not isinstance(grants[name], str):
-            described = {"description": part["description"]} if "description" in part else {}
-            schema["properties"][name] = {"enum": list(grants[name]), **described}
-    return schema
-
-
-def _read_docstring(function: Callable[..., Any]) -> tuple[str, dict[str, str]]:
-    """The summary of a Google-style docstring, and what its ``Args`` say."""
-    text = inspect.getdoc(function) or ""
-    body, _, rest = text.partition("\nArgs:\n")
-    section = re.split(r"\n(?=\S)", rest, maxsplit=1)[0]
-    entries = re.findall(r"^ {4}(\w+)[^:\n]*:[ ]*(.*(?:\n {5,}.*)*)", section, flags=re.MULTILINE)
-    summary = re.split(r"\n(?:Returns|Raises|Yields):\n", body)[0].strip()
-    return summary, {name: " ".join(said.split()) for name, said in entries}
-
-
 def _problems(error: ValidationError) -> list[str]:
     details = error.errors(include_url=False, include_context=False, include_input=False)
     return [f"{'.'.join(map(str, d['loc']))}: {d['msg']}" for d in details]
@@ -315,6 +375,21 @@ def _checked_name(name: str) -> str:
 
 
 def _check_numbers(tool: Tool[..., Any]) -> None:
-    for what, value in (("rate_limit", tool.rate_limit), ("timeout", tool.timeout_s), ("max_chars", tool.max_chars)):
+    numbers: dict[str, float | None] = {
+        "rate_limit": tool.rate_limit,
+        "timeout": tool.timeout_s,
+        "max_chars": tool.max_chars,
+        "max_tokens": tool.max_tokens,
+        "ttl": tool.ttl_s,
+    }
+    if tool.batching is not None:
+        if tool.effect == "effect":
+            remedy = "look-ups are pure or idempotent"
+            raise ToolDefinitionError(f"{tool.name}: calls with effects are never put together", remedy=remedy)
+        numbers["max_batch"] = tool.batching.max_batch
+        if not 0 <= tool.batching.window_s <= tool.timeout_s:
+            remedy = "give seconds between 0 and the timeout"
+            raise ToolDefinitionError(f"{tool.name}: window is {tool.batching.window_s}", remedy=remedy)
+    for what, value in numbers.items():
         if value is not None and not value > 0:
             raise ToolDefinitionError(f"{tool.name}: {what} is {value}", remedy="give a value above 0")

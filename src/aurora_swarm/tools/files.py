@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,10 @@ class FileTool(Tool[..., str]):
     def call_arguments(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """What the function is called with: the model's arguments, and what the user set."""
         return {**values, "root": self.root or Path.cwd(), "max_chars": self.max_chars}
+
+    def identity(self) -> Hashable:
+        """The root, too: the same path beneath another root is another file."""
+        return self.name, self.root or Path.cwd(), self.max_chars
 
     def determinant(self) -> bytes:
         """What determines an answer; the root too, because the same path beneath another root is another file."""

@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
-from pydantic_core import to_json, to_jsonable_python
+from pydantic_core import to_jsonable_python
 
-from aurora_swarm.errors import AuroraSwarmError, ToolFailedError
+from aurora_swarm.errors import AuroraSwarmError
 from aurora_swarm.inputs.files import show
-from aurora_swarm.tools.beneath import RefusedPathError
-from aurora_swarm.tools.bucket import TokenBucket
 from aurora_swarm.tools.definition import AnyTool, ArgumentsRefusedError, Tool
-from aurora_swarm.tools.files import FileTool
-from aurora_swarm.tools.flights import Execution, Flights
-from aurora_swarm.tools.threads import GivenUpError, ToolThreads, within
+from aurora_swarm.tools.flights import Execution, Flight, Flights
+from aurora_swarm.tools.lookups import Lookups
+from aurora_swarm.tools.past import Past
+from aurora_swarm.tools.running import Runner
+from aurora_swarm.tools.texts import MAX_FAILURE_CHARS, CountTokens, as_text, clean, estimated_tokens, first_tokens
+from aurora_swarm.tools.threads import ToolThreads
 from aurora_swarm.values.message import ToolCall
 
 _THREADS = 32
 _REMEMBERED = 10_000
 _REMEMBERED_CHARS = 64_000_000
-_MAX_FAILURE_CHARS = 500
 _UNKNOWN = "(unknown)"
 """What calls of tools that nobody has are counted under: a model can think up any number of names."""
 
-_Key = tuple[str, bytes, str]
+_IN_DOUBT = (
+    "It is not known whether this call took effect: the run was interrupted while it was under way. "
+    "It was not repeated. Find out what happened before you ask for it again."
+)
 
 
 class ToolAnswer(msgspec.Struct, frozen=True):
@@ -39,12 +41,14 @@ class ToolAnswer(msgspec.Struct, frozen=True):
         ok: Whether the tool gave an answer.
         executed: Whether it ran for this call, rather than for an equal one.
         latency_s: Seconds from asking to the answer.
+        in_doubt: Whether it may have taken effect in an interrupted run, and was not repeated.
     """
 
     text: str
     ok: bool
     executed: bool
     latency_s: float
+    in_doubt: bool = False
 
 
 class ToolStatistics(msgspec.Struct, frozen=True):
@@ -52,11 +56,13 @@ class ToolStatistics(msgspec.Struct, frozen=True):
 
     Args:
         asked: Calls that models asked for.
-        executed: Calls that ran.
+        executed: Calls that ran, rather than being answered by another.
         shared: Calls answered by one that was under way.
         remembered: Calls answered by one that had ended.
         refused: Calls that were not granted, or whose arguments were wrong.
         failed: Calls that ran and failed.
+        in_doubt: Calls that an interrupted run had begun, and that were not repeated.
+        queries: How often the function ran: less than `executed` where look-ups were put together.
     """
 
     asked: int = 0
@@ -65,169 +71,170 @@ class ToolStatistics(msgspec.Struct, frozen=True):
     remembered: int = 0
     refused: int = 0
     failed: int = 0
+    in_doubt: int = 0
+    queries: int = 0
+
+
+class _Counts:
+    """`ToolStatistics` in the making."""
+
+    __slots__ = ToolStatistics.__struct_fields__
+
+    def __init__(self) -> None:
+        self.asked = self.executed = self.shared = self.remembered = 0
+        self.refused = self.failed = self.in_doubt = self.queries = 0
+
+    def frozen(self) -> ToolStatistics:
+        return ToolStatistics(**{name: getattr(self, name) for name in self.__slots__})
 
 
 class ToolPool:
     """Calls tools for many agents.
 
     Equal calls of a pure tool run once: those that come while one is under way wait for it, those that come later
-    get its answer for as long as what it read is unchanged. When the one that runs fails, those that wait run it
-    once more, together, instead of failing too. Cancelling a caller ends only its own waiting; what nobody waits for
-    any more is cancelled. Belongs to one event loop.
+    get its answer for as long as what it read is unchanged and the tool's `ttl` has not passed. When the one that
+    runs fails, those that wait run it once more, together, instead of failing too. Single look-ups of a batchable tool
+    become one query. Cancelling a caller ends only its own waiting; what nobody waits for any more is cancelled.
+    Belongs to one event loop.
+
+    Args:
+        count_tokens: Counts the tokens of a text, for tools with `max_tokens`; may be called on a thread. Four bytes
+            are taken for a token when None.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, count_tokens: CountTokens | None = None) -> None:
+        self._count_tokens = count_tokens or estimated_tokens
         self._threads = ToolThreads(_THREADS)
-        self._buckets: dict[str, TokenBucket] = {}
+        self._runner = Runner(self._threads)
         self._flights = Flights()
-        self._past: OrderedDict[_Key, str] = OrderedDict()
-        self._past_chars = 0
-        self._counts: dict[str, dict[str, int]] = {}
+        self._lookups = Lookups(self._flights, self._query)
+        self._past = Past(_REMEMBERED, _REMEMBERED_CHARS)
+        self._counts: dict[str, _Counts] = {}
 
-    async def call(self, call: ToolCall, granted: Mapping[str, AnyTool]) -> ToolAnswer:
+    async def call(self, call: ToolCall, granted: Mapping[str, AnyTool], again: bool = False) -> ToolAnswer:
         """Call a tool.
 
         Args:
             call: What the model asked for.
             granted: The tools of the agent that asks, by name; nothing else is executed, whatever the model says.
+            again: Whether an interrupted run may have made this call already. What is pure or idempotent runs; an
+                effect does not, and the answer says that nobody knows whether it happened.
 
         Returns:
             The answer; a failure is one too, told in words that help the model.
         """
-        began = asyncio.get_running_loop().time()
-        name = call.name if call.name in granted else _UNKNOWN
-        self._count(name, "asked")
+        now = asyncio.get_running_loop().time
+        began = now()
+        tool = granted.get(call.name)
+        counts = self._counts_of(_UNKNOWN if tool is None else call.name)
+        counts.asked += 1
         try:
-            tool, values = _granted(call, granted)
+            tool, values = _checked(call, tool, granted)
         except ArgumentsRefusedError as error:
-            self._count(name, "refused")
-            execution, executed = Execution(_clean(f"refused: {error}", _MAX_FAILURE_CHARS), ok=False), False
-        else:
-            execution, executed = await self._answer(tool, values)
-        return ToolAnswer(execution.text, execution.ok, executed, asyncio.get_running_loop().time() - began)
+            counts.refused += 1
+            return ToolAnswer(clean(f"refused: {error}", MAX_FAILURE_CHARS), ok=False, executed=False, latency_s=0.0)
+        if again and tool.effect == "effect":
+            counts.in_doubt += 1
+            return ToolAnswer(_IN_DOUBT, ok=False, executed=False, latency_s=0.0, in_doubt=True)
+        execution, executed = await self._answer(tool, values, counts)
+        return ToolAnswer(execution.text, execution.ok, executed, now() - began)
 
     def statistics(self) -> dict[str, ToolStatistics]:
         """A frozen snapshot, by tool."""
-        return {name: ToolStatistics(**counts) for name, counts in self._counts.items()}
+        return {name: counts.frozen() for name, counts in self._counts.items()}
 
     async def aclose(self) -> None:
-        """End what is under way. A sync function that runs on a thread cannot be stopped; nobody waits for it."""
+        """End what is under way; takes two seconds at most.
+
+        A coroutine that goes on after it was cancelled is closed where it waits, and named in the log. A plain function
+        that runs on a thread cannot be stopped; nobody waits for it.
+        """
         await self._flights.aclose()
         self._threads.close()
 
-    async def _answer(self, tool: AnyTool, values: dict[str, Any]) -> tuple[Execution, bool]:
-        key = await self._key(tool, values)
+    async def _answer(self, tool: AnyTool, values: dict[str, Any], counts: _Counts) -> tuple[Execution, bool]:
+        key = await self._key(tool, values) if tool.effect == "pure" else None
+        body = partial(self._execute, tool, values, counts, key)
         if key is None:
-            return await self._execute(tool, values), True
-        past = self._past.get(key)
+            return await self._flights.start(tool.name, body).wait(), True
+        past = self._past.get(key, asyncio.get_running_loop().time())
         if past is not None:
-            self._past.move_to_end(key)
-            self._count(tool.name, "remembered")
-            return Execution(past, ok=True), False
-
-        async def execute() -> Execution:
-            execution = await self._execute(tool, values)
-            if execution.ok:
-                self._remember(key, execution.text)
-            return execution
-
-        execution, own = await self._flights.join(key, execute)
+            counts.remembered += 1
+            return past, False
+        execution, own = await self._flights.join(key, tool.name, body)
         if not own:
-            self._count(tool.name, "shared")
+            counts.shared += 1
         return execution, own
 
-    async def _key(self, tool: AnyTool, values: dict[str, Any]) -> _Key | None:
+    async def _key(self, tool: AnyTool, values: dict[str, Any]) -> tuple[Any, ...] | None:
         """What equal calls have in common; None for a call that is equal to no other."""
-        if tool.effect != "pure":
-            return None
         version: str | None = ""
-        if type(tool).resource is not Tool.resource:
-            # On a thread: asking a slow file system must not hold up every agent.
-            try:
+        try:
+            if type(tool).resource is not Tool.resource:
+                # On a thread: asking a slow file system must not hold up every agent.
                 version = await self._threads.run(lambda: tool.resource(values), tool.timeout_s)
-            except GivenUpError:
-                return None
-        if version is None:
-            return None
-        try:
             encoded = msgspec.json.encode(values, order="sorted", enc_hook=to_jsonable_python)
-        except (TypeError, ValueError, RecursionError):
+            return None if version is None else (tool.name, tool.identity(), encoded, version)
+        except Exception:  # noqa: BLE001 - who cannot say what it would read shares nothing; the call tells why
             return None
-        return tool.name, tool.determinant() + encoded, version
 
-    def _remember(self, key: _Key, text: str) -> None:
-        self._past[key] = text
-        self._past_chars += len(text)
-        while len(self._past) > _REMEMBERED or self._past_chars > _REMEMBERED_CHARS:
-            self._past_chars -= len(self._past.popitem(last=False)[1])
+    async def _execute(
+        self, tool: AnyTool, values: dict[str, Any], counts: _Counts, key: object, flight: Flight
+    ) -> Execution:
+        if tool.batching is None:
+            begun = partial(_count_run, counts)
+            execution = await self._runner.run(tool, values, flight, partial(self._finished, tool), begun)
+        else:
+            counts.executed += 1
+            execution = await self._looked_up(tool, values)
+        if not execution.ok:
+            counts.failed += 1
+        if key is not None and (execution.ok or execution.is_final):
+            self._past.put(key, execution, asyncio.get_running_loop().time(), tool.ttl_s)
+        return execution
 
-    async def _execute(self, tool: AnyTool, values: dict[str, Any]) -> Execution:
-        await self._wait_for_rate(tool)
-        self._count(tool.name, "executed")
+    async def _looked_up(self, tool: AnyTool, values: dict[str, Any]) -> Execution:
         try:
-            return Execution(await self._run(tool, values), ok=True)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
-            why = "failed: it cancelled itself"
-        except GivenUpError as error:
-            why = str(error)
-        except (AuroraSwarmError, RefusedPathError) as error:
-            why = f"failed: {error}"
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's tool may raise anything; the model is told
-            why = f"failed: {type(error).__name__}: {error}"
-        self._count(tool.name, "failed")
-        return Execution(_clean(f"{tool.name} {why}", _MAX_FAILURE_CHARS), ok=False)
+            found = await self._lookups.ask(tool, values)
+            if found.ok:
+                return self._finished(tool, found.value)
+        except AuroraSwarmError as error:
+            found = Execution(f"{tool.name} failed: {error}", ok=False)
+        return msgspec.structs.replace(found, text=clean(found.text, MAX_FAILURE_CHARS))
 
-    async def _run(self, tool: AnyTool, values: dict[str, Any]) -> str:
-        arguments = tool.call_arguments(values) if isinstance(tool, FileTool) else values
-        if inspect.iscoroutinefunction(tool.function):
-            async with within(tool.timeout_s):
-                value = await tool.function(**arguments)
-            return _as_text(value, tool.max_chars)
-        return await self._threads.run(lambda: _as_text(tool.function(**arguments), tool.max_chars), tool.timeout_s)
+    async def _query(self, tool: AnyTool, values: Mapping[str, Any], flight: Flight) -> Execution:
+        begun = partial(_count_query, self._counts_of(tool.name))
+        return await self._runner.run(tool, values, flight, _as_value, begun)
 
-    async def _wait_for_rate(self, tool: AnyTool) -> None:
-        if tool.rate_limit is None:
-            return
-        now = asyncio.get_running_loop().time()
-        bucket = self._buckets.setdefault(tool.name, TokenBucket(tool.rate_limit, now))
-        await asyncio.sleep(bucket.take(now))
+    def _finished(self, tool: AnyTool, value: object) -> Execution:
+        text = as_text(value, tool.max_chars)
+        if tool.max_tokens is not None:
+            text = first_tokens(text, tool.max_tokens, self._count_tokens)
+        return Execution(text, ok=True)
 
-    def _count(self, name: str, what: str) -> None:
-        counts = self._counts.setdefault(name, {})
-        counts[what] = counts.get(what, 0) + 1
+    def _counts_of(self, name: str) -> _Counts:
+        counts = self._counts.get(name)
+        if counts is None:
+            counts = self._counts[name] = _Counts()
+        return counts
 
 
-def _granted(call: ToolCall, granted: Mapping[str, AnyTool]) -> tuple[AnyTool, dict[str, Any]]:
+def _checked(call: ToolCall, tool: AnyTool | None, granted: Mapping[str, AnyTool]) -> tuple[AnyTool, dict[str, Any]]:
     """The tool and its arguments, checked here where they are used, whatever was checked before."""
-    tool = granted.get(call.name)
     if tool is None:
         known = ", ".join(granted) or "none"
         raise ArgumentsRefusedError(f"there is no tool {show(call.name)}; there are: {known}")
     return tool, tool.validated(call.arguments)
 
 
-def _as_text(value: object, max_chars: int) -> str:
-    """What a tool returned, as the model gets it."""
-    if inspect.isawaitable(value):
-        if inspect.iscoroutine(value):
-            value.close()
-        raise ToolFailedError("it returned something to be awaited; define it with async def")
-    if isinstance(value, str):
-        return _clean(value, max_chars)
-    try:
-        return _clean(to_json(value, fallback=str).decode(), max_chars)
-    except ValueError as error:
-        problem = f"it returned a {type(value).__name__} that cannot be written as JSON"
-        raise ToolFailedError(problem) from error
+def _as_value(value: object) -> Execution:
+    return Execution("", ok=True, value=value)
 
 
-def _clean(text: str, max_chars: int) -> str:
-    """Not much more than so many characters, and no half surrogate pair, which no wire carries."""
-    # A tool that cut its own answer has said so in lines of its own, which are not to be cut again.
-    slack = 200
-    shown = text if len(text) <= max_chars + slack else text[:max_chars]
-    note = "" if shown is text else f"\n[cut after {max_chars} of {len(text)} characters]"
-    return shown.encode("utf-8", "replace").decode() + note
+def _count_run(counts: _Counts) -> None:
+    counts.executed += 1
+    counts.queries += 1
+
+
+def _count_query(counts: _Counts) -> None:
+    counts.queries += 1
