@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+import json
+from collections.abc import Sequence
 
 import msgspec
 
 from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.message import Message
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: raise it when the same ingredients lead to another answer than before."""
 
 
 class Determinants(msgspec.Struct, frozen=True):
     """What determines an answer besides the input.
+
+    Where a run is done is not among it: a model is known by its name, on whatever endpoints it is served.
 
     Args:
         model: Model name.
@@ -25,6 +28,12 @@ class Determinants(msgspec.Struct, frozen=True):
         max_turns: Turns at most.
         max_retries: Re-asks at most.
         tool_choice: Whether a tool must be used.
+        protocol: How tools are asked for; as it was settled on, never ``auto``.
+        compaction: What happens to a conversation that outgrows the context, with whatever bounds it; empty where
+            nothing happens.
+        layout: How what all inputs share is laid out in front of them.
+        runtime: What leads the conversation, with its version; empty for our own turns.
+        reminder: What is said after a tool's answer, before the task is filled in.
     """
 
     model: str
@@ -34,6 +43,11 @@ class Determinants(msgspec.Struct, frozen=True):
     max_turns: int
     max_retries: int
     tool_choice: str
+    protocol: str = ""
+    compaction: str = ""
+    layout: str = ""
+    runtime: str = ""
+    reminder: str = ""
 
 
 class KeyMaker:
@@ -47,20 +61,105 @@ class KeyMaker:
         shared = hashlib.sha256(f"aurora-swarm:{_FORMAT}:".encode())
         shared.update(msgspec.json.encode(determinants))
         self._shared = shared
-        self._seen: Counter[bytes] = Counter()
+        self._occurrences = Occurrences()
 
-    def key(self, messages: tuple[Message, ...], grants: bytes = b"") -> str:
+    def key(self, messages: tuple[Message, ...], grants: bytes | Sequence[bytes] = b"") -> str:
         """The key of one input.
 
         Equal inputs get different keys, by how often they occurred before, so that each keeps an answer of its own.
 
         Args:
             messages: How the conversation begins; holds the system prompt and the rendered input.
-            grants: What this agent's tools may touch, and in which state it is.
+            grants: What this agent's tools may touch, and in which state it is; best apart for each tool.
         """
         digest = self._shared.copy()
-        digest.update(msgspec.json.encode((messages, grants)))
+        digest.update(_encoded((messages, grants)))
         content = digest.digest()[:16]
-        occurrence = self._seen[content]
-        self._seen[content] += 1
+        occurrence = self._occurrences.count(content)
         return content.hex() if occurrence == 0 else f"{content.hex()}-{occurrence}"
+
+
+def _encoded(ingredients: object) -> bytes:
+    try:
+        return msgspec.json.encode(ingredients)
+    except UnicodeEncodeError:  # half a surrogate pair: whoever sends it refuses it, and says where it is
+        return json.dumps(msgspec.to_builtins(ingredients)).encode()
+
+
+class Occurrences:
+    """How often each content occurred before, in ten bits for each.
+
+    The first contents are counted one by one. Those after them are marked in a Bloom filter, together with the number
+    of the occurrence: the first number that is not marked is the next. A content may so get a number that is too high
+    (of a million contents, less than one), never one that an equal content had. The same contents in the same order
+    get the same numbers in every run; in another order a number that was too high may differ, and that input's work
+    is done again.
+
+    Args:
+        exact: Contents that are counted one by one.
+        bits: Size of the first filter, a power of two; each further one is twice as large. Memory is taken when it is
+            used.
+    """
+
+    def __init__(self, exact: int = 50_000, bits: int = 2**26) -> None:
+        self._exact = exact
+        self._counts: dict[bytes, int] = {}
+        self._bits = bits
+        self._filters: list[bytearray] = []
+        self._room = 0
+
+    def count(self, content: bytes) -> int:
+        """How often a content occurred before; this occurrence is counted from now on."""
+        before = self._counts.get(content, 0)
+        if before or len(self._counts) < self._exact:
+            self._counts[content] = before + 1
+            return before
+        number = self._first_unmarked(content)
+        self._mark(content, number)
+        return number
+
+    def _first_unmarked(self, content: bytes) -> int:
+        """Doubles its steps until it is past the last marked number, then halves them: equal inputs may be many."""
+        if not self._is_marked(content, 0):
+            return 0
+        low, high = 0, 1
+        while self._is_marked(content, high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self._is_marked(content, middle) else (low, middle)
+        return high
+
+    def _is_marked(self, content: bytes, number: int) -> bool:
+        if not self._filters:
+            return False
+        first, step = _double_hash(content, number)
+        return any(
+            all(marks[(place := first + turn * step & len(marks) * 8 - 1) >> 3] >> (place & 7) & 1 for turn in _TURNS)
+            for marks in self._filters
+        )
+
+    def _mark(self, content: bytes, number: int) -> None:
+        if not self._room:
+            size = self._bits << len(self._filters)
+            self._filters.append(bytearray(size // 8))
+            self._room = size // _BITS_PER_CONTENT
+        self._room -= 1
+        first, step = _double_hash(content, number)
+        marks = self._filters[-1]
+        for turn in _TURNS:
+            place = first + turn * step & len(marks) * 8 - 1
+            marks[place >> 3] |= 1 << (place & 7)
+
+
+_TURNS = range(5)
+_BITS_PER_CONTENT = 10
+
+
+def _double_hash(content: bytes, number: int) -> tuple[int, int]:
+    """Where a filter's marks begin and how far they are apart.
+
+    Source: Kirsch and Mitzenmacher, Less Hashing, Same Performance: Building a Better Bloom Filter (2006).
+    """
+    digest = hashlib.blake2b(content + number.to_bytes(8, "big"), digest_size=16).digest()
+    return int.from_bytes(digest[:8], "big"), int.from_bytes(digest[8:], "big") | 1
