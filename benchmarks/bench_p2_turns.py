@@ -13,9 +13,15 @@ import time
 
 import harness
 from aurora_swarm import BatchAgent, Tool
+from aurora_swarm.agents.turns import Ask, converse
+from aurora_swarm.batch.compiler import TaskCompiler
+from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.testing.fleet import Fault, ServerPlan, fleet_process
+from aurora_swarm.transports.openai_chat import OpenAIChatWire
+from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
-from bare_client import BareClient, chat_body
+from aurora_swarm.values.reply import Reply
+from bare_client import BareClient
 
 MODEL_S, TOOL_S, FAILING = 0.06, 0.2, 0.02
 ENDPOINTS, SLOTS = 16, 512
@@ -99,11 +105,33 @@ async def measure() -> harness.Report:
     return report
 
 
+def recorded_bodies() -> dict[str, bytes]:
+    """The first and the second request of an agent, up to the item's number."""
+    spec = BatchSpec(task="Item {number}", tools=(Lookups().tool,), max_turns=2)
+    task = TaskCompiler(spec, "simulated").compile(0, {"number": "@"}).task
+    turns = converse(task.rules, task.messages)
+    first = next(turns)
+    assert isinstance(first, Ask)
+    turns.send(Reply('{"tool": "look_up", "arguments": {"name": "Item @"}}'))
+    second = turns.send(["all about Item @"])
+    assert isinstance(second, Ask)
+    wire = OpenAIChatWire()
+    calls = [Call(ask.messages, schema=ask.schema) for ask in (first, second)]
+    return {name: wire.encode(call, "simulated") for name, call in zip(("first", "second"), calls, strict=True)}
+
+
 async def bare_rate(endpoints: list[AgentEndpoint]) -> float:
-    """Requests per second of the bare client on these servers."""
-    client = BareClient(endpoints, "/v1/chat/completions", chat_body, 4_096)
-    prompts = [f"Item {number}" for number in range(10_000)]
+    """Requests per second of the bare client on these servers, which sends what the agents send."""
+    bodies = recorded_bodies()
+
+    def body(prompt: str) -> bytes:
+        turn, number = prompt.split()
+        return bodies[turn].replace(b"@", number.encode())
+
+    client = BareClient(endpoints, "/v1/chat/completions", body, 4_096)
+    prompts = [f"{turn} {number}" for turn in bodies for number in range(5_000)]
     rates = [len(prompts) / await client.run(prompts) for _ in range(3)]
+    print(f"bare client: {max(rates):,.0f} requests/s", file=sys.stderr)
     return max(rates)
 
 

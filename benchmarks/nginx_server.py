@@ -49,6 +49,7 @@ http {{
     listen 127.0.0.1:{first}-{last} backlog=4096;
     location = /v1/chat/completions {{ return 200 '{chat}'; }}
     location = /generate {{ return 200 '{generate}'; }}
+    location = /v1/models {{ return 200 '{{"object": "list", "data": [{{"id": "m", "object": "model"}}]}}'; }}
     location = /health {{ return 200 '{{}}'; }}
   }}
 }}
