@@ -57,13 +57,12 @@ def fail(why: str) -> str:
 @server.tool(annotations=READS)
 async def hang(told: str) -> str:
     """Never answer; say in a file that the call began, and that it was cancelled."""
-    with Path(told).open("a") as file:
-        print("began", file=file, flush=True)
-        try:
-            await asyncio.Event().wait()
-        except BaseException:
-            print("cancelled", file=file, flush=True)
-            raise
+    try:
+        Path(told).write_text("began")
+        await asyncio.Event().wait()
+    except BaseException:
+        Path(told).write_text("cancelled")
+        raise
     return "never"
 
 

@@ -61,7 +61,8 @@ class _Session:
             async with asyncio.timeout(self._server.start_timeout_s):
                 return await asyncio.shield(self._ready)
         except TimeoutError:
-            raise LostError(f"it did not answer within {self._server.start_timeout_s:g} s") from None
+            self._failure = f"it did not answer within {self._server.start_timeout_s:g} s"
+            raise LostError(self.why) from None
 
     async def aclose(self) -> None:
         """End it, and wait until nothing of it is left."""
@@ -80,7 +81,8 @@ class _Session:
                 self._ready.set_result(client)
                 await self._over.wait()
         except Exception as error:  # noqa: BLE001 - libraries raise much, all of it means that there is no connection
-            self._failure = _sentence(error)
+            if not self._over.is_set():
+                self._failure = _sentence(error)
         finally:
             self._over.set()
             if not self._ready.done():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx2
-from mcp.client._transport import TransportStreams
 from mcp.client.streamable_http import streamable_http_client
 
 from aurora_swarm.tools.mcp.server import McpServer
@@ -38,7 +38,7 @@ class _Bounded(httpx2.AsyncByteStream):
 
 
 @asynccontextmanager
-async def http_transport(server: McpServer) -> AsyncGenerator[TransportStreams, None]:
+async def http_transport(server: McpServer) -> AsyncGenerator[Any, None]:
     """What `mcp.Client` reads from and writes to, for as long as the block lasts.
 
     Args:

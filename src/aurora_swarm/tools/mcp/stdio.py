@@ -24,6 +24,7 @@ from aurora_swarm.tools.mcp.server import McpServer
 _STEP_S = 0.5
 """Seconds that a program has to end after each hint: its input closed, SIGTERM, SIGKILL."""
 _KEPT_BYTES = 4096
+_PIECE = 65536
 
 Incoming = SessionMessage | Exception
 Streams = tuple[MemoryObjectReceiveStream[Incoming], MemoryObjectSendStream[SessionMessage]]
@@ -90,12 +91,19 @@ class ProgramTransport:
         assert process.stdout is not None
         try:
             async with into:
-                while line := await process.stdout.readline():
-                    await into.send(_parsed(line))
-        except ValueError:
-            self.reason = f"it sent a message of more than {self._server.max_bytes} bytes"
+                await self._pass_on(process.stdout, into)
         except (anyio.BrokenResourceError, ConnectionError):
             pass
+        # A program that waits for somebody to read would not see that it is to end.
+        while await process.stdout.read(_PIECE):
+            pass
+
+    async def _pass_on(self, stdout: asyncio.StreamReader, into: MemoryObjectSendStream[Incoming]) -> None:
+        try:
+            while line := await stdout.readline():
+                await into.send(_parsed(line))
+        except ValueError:
+            self.reason = f"it sent a message of more than {self._server.max_bytes} bytes"
         finally:
             self._over.set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -29,7 +29,7 @@ class CallServer(Protocol):
         ...
 
 
-class McpTool(Tool[..., str]):
+class McpTool(Tool[..., Coroutine[Any, Any, str]]):
     """A tool of an MCP server. Made by `open_mcp`.
 
     Its arguments are checked by the server's own JSON schema before they are sent; nothing that the schema refers to
