@@ -1,7 +1,9 @@
 """From a specification and an input to what one agent is to do. Pure.
 
 Whatever all agents share comes first and identically in every conversation: one master prefix, N tails, so that an
-engine's prefix cache computes it once.
+engine's prefix cache computes it once. What is shared is, in this order, the system prompt, how to use the tools, the
+schema of the answer where the engine is not told it, long fields that are equal in all inputs, and the beginning of the
+task. `hoisting` says where fields stand.
 """
 
 from __future__ import annotations
@@ -16,15 +18,24 @@ from aurora_swarm.agents.driver import Task
 from aurora_swarm.agents.steps import ConstrainedStep
 from aurora_swarm.agents.structured import OutputSpec
 from aurora_swarm.agents.turns import Rules
+from aurora_swarm.batch.hoisting import Layout, fields_in_common, lay_out, text_of
 from aurora_swarm.batch.keys import Determinants, KeyMaker
+from aurora_swarm.batch.preamble import without_session_headers
 from aurora_swarm.batch.spec import BatchSpec
-from aurora_swarm.errors import InputError, ToolDefinitionError
+from aurora_swarm.dispatch.prefixes import LEVELS
+from aurora_swarm.errors import InputError, TemplateError, ToolDefinitionError
 from aurora_swarm.inputs.template import Template
 from aurora_swarm.tools.definition import AnyTool, as_tool
 from aurora_swarm.values.message import Message
 
 REPEATED_CHARS = 300
 """A task up to this long is said again after a tool's answer: cheap, and a small model answers it far better."""
+
+PREFIX_CHARS = LEVELS[0]
+"""Length from which what all share decides where calls go: what prompts of a list must have in common, too."""
+
+LONG_CHARS = 1024
+"""Length from which a content key takes in a text by its digest, which for a shared one is made once."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -42,17 +53,35 @@ class Job(msgspec.Struct, frozen=True):
 class TaskCompiler:
     """Compiles the inputs of one batch.
 
+    Where a field stands is no part of a content key, but for `spec.hoist` itself: an input keeps its answer when others
+    join the list, whatever that moves.
+
     Args:
         spec: The batch.
         model: Model name; part of every content key.
+        inputs: All inputs, where they are known in advance: what is equal in all of them is said once, in front, unless
+            `spec.hoist` is off.
+        shared: Fields that all inputs have in common, declared rather than found, as for an endless iterator. An input
+            that has a value of its own keeps it.
+        schema_in_words: Whether the system prompt tells the schema of the answer, for engines that are not held to it.
+        strip_headers: Whether headers above the system prompt that vary from session to session are dropped.
 
     Raises:
-        TemplateError: The task is not a template.
+        TemplateError: The task is not a template, or a shared value cannot be written into it.
         ToolDefinitionError: A tool cannot be offered, or two have one name.
         SchemaError: The output schema cannot be used.
     """
 
-    def __init__(self, spec: BatchSpec, model: str) -> None:
+    def __init__(
+        self,
+        spec: BatchSpec,
+        model: str,
+        *,
+        inputs: Sequence[Any] | None = None,
+        shared: Mapping[str, Any] | None = None,
+        schema_in_words: bool = False,
+        strip_headers: bool = True,
+    ) -> None:
         self.spec = spec
         self.model = model
         self.output = OutputSpec(spec.output_schema)
@@ -60,10 +89,35 @@ class TaskCompiler:
         if len(self.tools) != len(spec.tools):
             raise ToolDefinitionError("two tools have one name", remedy="give each tool a name of its own")
         self._template = Template(spec.task, "task")
+        self._declared = dict(shared or {})
+        found = fields_in_common(self._template, inputs) if inputs is not None and spec.hoist else {}
+        self._plain = lay_out(self._template, {})
+        self._layout = lay_out(self._template, {**self._declared, **found})
         self._shared_step = ConstrainedStep(list(self.tools.values()), self.output) if self.tools else None
-        self._system = self._system_message()
-        self._prefix = hashlib.sha256(msgspec.json.encode(self._system)).hexdigest()[:16] if self._system else ""
+        self._prompt = without_session_headers(spec.system_prompt) if strip_headers else spec.system_prompt
+        self._system = self._system_message(schema_in_words)
+        self._prefix = self._identity_of_prefix()
+        self._names = sorted(self._template.fields)
+        self._parts_of_key = {name: _part_of_key(text_of(name, self._layout.shared)) for name in self._layout.shared}
+        self._work = _digest(_part_of_key(self._prompt) + spec.task)
         self._keys = KeyMaker(self._determinants())
+        self._rules_without_tools = self._rules({}, "")
+
+    @property
+    def layout(self) -> Layout:
+        """Where the fields of the task stand."""
+        return self._layout
+
+    @property
+    def prefix(self) -> str:
+        """Identity of what all conversations begin with; empty where that is too short to matter."""
+        return self._prefix
+
+    @property
+    def opening(self) -> tuple[Message, ...]:
+        """What all conversations begin with, for a request that has an engine compute it in advance."""
+        head = self._layout.block + self._layout.head
+        return (*self._system, Message("user", head)) if head else self._system
 
     def check(self, inputs: Sequence[Any]) -> None:
         """Make sure, before any work, that every input has what the task and the tools need.
@@ -77,9 +131,10 @@ class TaskCompiler:
             fields = frozenset(_mapping(index, values))
             if fields not in checked:
                 checked.add(fields)
-                self._template.check(fields, f"input {index}")
+                available = fields | self._declared.keys()
+                self._template.check(available, f"input {index}")
                 for tool in self.tools.values():
-                    tool.check_grants(fields, f"input {index}")
+                    tool.check_grants(available, f"input {index}")
 
     def compile(self, index: int, values: Any) -> Job:
         """The plan for one input.
@@ -88,25 +143,52 @@ class TaskCompiler:
             InputError: The input is no mapping.
             TemplateError: A placeholder cannot be filled.
         """
-        fields = _mapping(index, values)
-        text = self._template.render(fields)
-        messages = (*self._system, Message("user", text))
-        tools = {name: tool.bind(fields) for name, tool in self.tools.items()}
-        stamps = b"".join(tool.stamp() for tool in tools.values())
+        layout, fields = self._placed(values if type(values) is dict else dict(_mapping(index, values)))
+        try:
+            text, content = layout.task(fields), self._content(layout, fields)
+        except (KeyError, TypeError):  # a field is missing, or is no text
+            texts = self._texts(layout, fields)
+            text, content = layout.task(texts), self._content(layout, texts)
+        tools = {name: tool.bind(fields) for name, tool in self.tools.items()} if self.tools else self.tools
+        stamps = b"".join([tool.stamp() for tool in tools.values()])
         task = Task(
             index=index,
-            key=self._keys.key(messages, stamps),
-            messages=messages,
-            rules=self._rules(tools, text),
+            key=self._keys.key((Message("user", content),), stamps),
+            messages=(*self._system, Message("user", layout.block + text)),
+            rules=self._rules(tools, text) if tools else self._rules_without_tools,
             model=self.model,
             sampling=self.spec.sampling,
-            prefix=self._prefix,
+            prefix=self._prefix if layout is self._layout else "",
             timeout_s=self.spec.agent_timeout_s,
         )
         return Job(task, tools)
 
+    def _placed(self, fields: Mapping[str, Any]) -> tuple[Layout, Mapping[str, Any]]:
+        """The layout for an input; and with declared fields, all that it holds."""
+        layout = self._layout
+        if not layout.shared:
+            return layout, fields
+        if not layout.holds_for(fields):
+            layout = self._plain
+        return layout, {**self._layout.shared, **self._declared, **fields} if self._declared else fields
+
+    def _texts(self, layout: Layout, fields: Mapping[str, Any]) -> dict[str, str]:
+        """The fields of one input as they are written, those apart that stand in the layout."""
+        try:
+            return {name: text_of(name, fields) for name in self._names if name not in layout.shared}
+        except TemplateError:
+            self._template.render(fields)  # says the same, and where in the task
+            raise
+
+    def _content(self, layout: Layout, texts: Mapping[str, str]) -> str:
+        """What the input says, whatever the layout; as one text, and no two inputs the same."""
+        if layout.shared:
+            known = self._parts_of_key
+            return self._work + "".join([known.get(name) or _part_of_key(texts[name]) for name in self._names])
+        return self._work + "".join([_part_of_key(texts[name]) for name in self._names])
+
     def _rules(self, tools: Mapping[str, AnyTool], text: str) -> Rules:
-        same = all(tools[name] is tool for name, tool in self.tools.items())
+        same = all(tools[name] is tool for name, tool in self.tools.items()) if tools else True
         step = self._shared_step if same else ConstrainedStep(list(tools.values()), self.output)
         reminder = f"Now do the task: {text}" if len(text) <= REPEATED_CHARS else "Now go on with the task."
         return Rules(
@@ -118,12 +200,20 @@ class TaskCompiler:
             reminder=reminder,
         )
 
-    def _system_message(self) -> tuple[Message, ...]:
-        parts = [self.spec.system_prompt]
+    def _system_message(self, schema_in_words: bool) -> tuple[Message, ...]:
+        parts = [self._prompt]
         if self._shared_step is not None:
             parts.append(self._shared_step.instructions())
+        if schema_in_words and self.output.encoded is not None:
+            told = "Answer with one JSON object and nothing else" if not self.tools else "The answer is one JSON object"
+            parts.append(f"{told}. Its schema:\n{bytes(self.output.encoded).decode()}")
         text = "\n\n".join(part for part in parts if part)
         return (Message("system", text),) if text else ()
+
+    def _identity_of_prefix(self) -> str:
+        texts = [message.content for message in self.opening]
+        enough = sum(map(len, texts)) >= PREFIX_CHARS
+        return _digest("".join(map(_part_of_key, texts)))[:16] if enough else ""
 
     def _determinants(self) -> Determinants:
         spec = self.spec
@@ -135,7 +225,18 @@ class TaskCompiler:
             max_turns=spec.max_turns,
             max_retries=spec.max_retries,
             tool_choice=spec.tool_choice,
+            layout="hoisted" if spec.hoist else "",
         )
+
+
+def _part_of_key(text: str) -> str:
+    """A text so that no two sequences of them are the same; a long one by its digest."""
+    return f"{len(text)}:{text}" if len(text) <= LONG_CHARS else f"#{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    # Half a surrogate pair is refused by whoever sends it, who can say where it is.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _mapping(index: int, values: Any) -> Mapping[str, Any]:
