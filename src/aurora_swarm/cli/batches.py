@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,10 +16,16 @@ from aurora_swarm.cli.interrupts import run_interruptibly
 from aurora_swarm.cli.progress import Latest, open_progress
 from aurora_swarm.cli.results import Results, open_results
 from aurora_swarm.cli.sources import Source
-from aurora_swarm.cli.summary import Summary, as_json, as_text, summarise
+from aurora_swarm.cli.summary import Account, Summary, as_json, as_text, summarise
 from aurora_swarm.cli.voice import say, tell
-from aurora_swarm.errors import AuroraSwarmError, UsageError
+from aurora_swarm.errors import AuroraSwarmError, InputError, StorageError, UsageError
+from aurora_swarm.inputs.prices import PriceTable
+from aurora_swarm.ports.sink import Sink
+from aurora_swarm.telemetry.jsonl import JsonlSink
 from aurora_swarm.telemetry.tally import Tally
+
+_MANY = 100_000
+"""Results from which on it takes a while to put them into order, so that it is said."""
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -26,11 +35,13 @@ class Batch(msgspec.Struct, frozen=True):
         spec: What each agent does.
         source: What they work on.
         options: Where; its journal, sinks and `say` are filled in here.
+        prices: What models cost, for the summary.
     """
 
     spec: BatchSpec
     source: Source
     options: BatchOptions
+    prices: PriceTable | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -43,6 +54,7 @@ class Delivery(msgspec.Struct, frozen=True):
         overwrite: Replace results that no journal keeps.
         as_json: The summary as JSON on standard output.
         quiet: Show no progress.
+        events: Log of what happens; None for none.
     """
 
     output: Path | None = None
@@ -51,6 +63,7 @@ class Delivery(msgspec.Struct, frozen=True):
     overwrite: bool = False
     as_json: bool = False
     quiet: bool = False
+    events: Path | None = None
 
     def journal_place(self) -> str | None:
         """Where the journal of this run is, if there is to be one.
@@ -69,6 +82,8 @@ class Delivery(msgspec.Struct, frozen=True):
             return None
         if self.journal is not None and self.output is not None and _path_of(self.journal) == self.output.absolute():
             raise UsageError("--journal and --output name the same file", remedy="give each a file of its own")
+        if self.events is not None and self.output is not None and self.events.absolute() == self.output.absolute():
+            raise UsageError("--events and --output name the same file", remedy="give each a file of its own")
         if self.journal is None and self.output is not None:
             return f"{self.output}.journal"
         return self.journal
@@ -87,28 +102,56 @@ def conduct(batch: Batch, delivery: Delivery) -> int:
         StorageError: Results or the journal cannot be written any more.
     """
     tally, latest = Tally(), Latest()
+    figures = partial(summarise, tally, batch.source.total, Account(batch.prices, batch.options.budget))
     journal = delivery.journal_place()
     kept = journal is not None and _path_of(journal).exists()
-    results = open_results(delivery.output, kept=kept or delivery.overwrite)
     ended: KeyboardInterrupt | AuroraSwarmError | None = None
-    try:
-        with open_progress(tally, latest, batch.source.total, quiet=delivery.quiet) as progress:
-            options = msgspec.structs.replace(
-                batch.options, journal=journal, sinks=(*batch.options.sinks, tally, latest), say=progress.say
-            )
-            progress.say(_intent(batch, delivery, journal))
-            run_interruptibly(_consume(batch, options, results))
-        results.finish()
-    except (KeyboardInterrupt, AuroraSwarmError) as error:
-        ended = error
-    finally:
-        results.close()
-    summary = summarise(tally, batch.source.total, interrupted=ended is not None)
+
+    def last_words() -> None:
+        _report(figures(interrupted=True), delivery, journal)
+
+    with closing(open_results(delivery.output, kept=kept or delivery.overwrite)) as results:
+        try:
+            with _events(delivery.events) as events, open_progress(figures, latest, quiet=delivery.quiet) as progress:
+                sinks = (*batch.options.sinks, tally, latest, *events)
+                options = msgspec.structs.replace(batch.options, journal=journal, sinks=sinks, say=progress.say)
+                progress.say(_intent(batch, delivery, journal))
+                run_interruptibly(_consume(batch, options, results), last_words)
+                _finish(results, figures().done, progress.say)
+        except (KeyboardInterrupt, AuroraSwarmError) as error:
+            ended = error
+    summary = figures(interrupted=ended is not None)
     if ended is None or summary.done or isinstance(ended, KeyboardInterrupt):
         _report(summary, delivery, journal)
     if ended is not None:
         raise ended
     return exit_of(summary.ok, summary.failed + summary.cancelled)
+
+
+@contextmanager
+def _events(path: Path | None) -> Iterator[tuple[Sink, ...]]:
+    """The log of what happens, if there is to be one.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    if path is None:
+        yield ()
+        return
+    try:
+        sink = JsonlSink(path)
+    except StorageError as error:
+        raise InputError(
+            f"events cannot be written there: {error.problem}", source=error.path, remedy=error.remedy
+        ) from error
+    with sink:
+        yield (sink,)
+
+
+def _finish(results: Results, count: int, say_: Callable[[str], None]) -> None:
+    if count >= _MANY:
+        say_(f"all {count} results are there; putting them into the order of the inputs")
+    results.finish()
 
 
 async def _consume(batch: Batch, options: BatchOptions, results: Results) -> None:

@@ -19,8 +19,12 @@ GRACE_S = 1.7
 """Time for an orderly end. Whoever has pressed Ctrl-C is not kept longer, whatever hangs."""
 
 
-def run_interruptibly(main: Coroutine[Any, Any, T]) -> T:
+def run_interruptibly(main: Coroutine[Any, Any, T], last_words: Callable[[], None] | None = None) -> T:
     """Run a coroutine to its end.
+
+    Args:
+        main: What to run.
+        last_words: Called before the process ends because the orderly end took too long. Not after a second signal.
 
     Returns:
         Its result.
@@ -31,7 +35,7 @@ def run_interruptibly(main: Coroutine[Any, Any, T]) -> T:
     """
     from aurora_swarm.batch.loop import run_on_loop  # noqa: PLC0415 - start-up is light
 
-    stop = _Stop()
+    stop = _Stop(last_words or _nothing)
     try:
         with _handling(stop.on_signal, signal.SIGINT, signal.SIGTERM):
             return run_on_loop(stop.guard(main))
@@ -57,8 +61,9 @@ class _Stop:
     cannot keep a second Ctrl-C waiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, last_words: Callable[[], None]) -> None:
         self.asked = False
+        self._last_words = last_words
         self._cancel: Callable[[], object] | None = None
 
     async def guard(self, main: Coroutine[Any, Any, T]) -> T:
@@ -77,11 +82,17 @@ class _Stop:
         if self.asked:
             _end_at_once(0, None)
         self.asked = True
-        signal.signal(signal.SIGALRM, _end_at_once)
+        signal.signal(signal.SIGALRM, self._out_of_time)
         signal.setitimer(signal.ITIMER_REAL, GRACE_S)
         if self._cancel is None:
             raise KeyboardInterrupt
         self._cancel()
+
+    def _out_of_time(self, number: int, frame: FrameType | None) -> NoReturn:
+        try:
+            self._last_words()
+        finally:
+            _end_at_once(number, frame)
 
     def relax(self) -> None:
         if self.asked:

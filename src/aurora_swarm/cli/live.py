@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -13,25 +14,22 @@ from rich.table import Table
 from rich.text import Text
 
 from aurora_swarm.cli.progress import Latest
-from aurora_swarm.cli.summary import Summary, as_line, summarise
+from aurora_swarm.cli.summary import Summary, as_line
 from aurora_swarm.cli.voice import clock, shown
-from aurora_swarm.telemetry.tally import Tally
 
 
 class LiveProgress:
     """A bar, the counts, the latest answers and failures; drawn four times a second by a thread of its own.
 
     Args:
-        tally: What is counted.
+        figures: What the run has come to.
         latest: The latest results and failures.
-        total: How many inputs there are, where that is known.
         console: Where to draw; stderr by default.
     """
 
-    def __init__(self, tally: Tally, latest: Latest, total: int | None, console: Console | None = None) -> None:
-        self._tally = tally
+    def __init__(self, figures: Callable[[], Summary], latest: Latest, console: Console | None = None) -> None:
+        self._figures = figures
         self._latest = latest
-        self._total = total
         self._console = console or Console(stderr=True)
         self._began = time.monotonic()
         self._status = "starting"
@@ -55,12 +53,12 @@ class LiveProgress:
 
     def render(self) -> RenderableType:
         """The view as it is now."""
-        summary = summarise(self._tally, self._total)
+        summary = self._figures()
         elapsed = clock(time.monotonic() - self._began)
         if not summary.wall_s:
             return Text.assemble((f"[{elapsed}] ", "dim"), f"{shown(self._status)} ...", overflow="ellipsis")
-        latest = [Text(f"  {line}", "dim", no_wrap=True, overflow="ellipsis") for line in list(self._latest.results)]
-        failures = [Text(f"  {line}", "red", no_wrap=True, overflow="ellipsis") for line in list(self._latest.failures)]
+        latest = [Text(f"  {line}", "dim", no_wrap=True, overflow="ellipsis") for line in self._latest.results]
+        failures = [Text(f"  {line}", "red", no_wrap=True, overflow="ellipsis") for line in self._latest.failures]
         return Group(_bar(summary), Text(f"[{elapsed}] {as_line(summary)}", no_wrap=True), *latest, *failures)
 
 

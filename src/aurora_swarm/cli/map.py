@@ -10,6 +10,11 @@ import typer
 from aurora_swarm.cli.options import (
     WHAT,
     BackendOption,
+    BudgetSecondsOption,
+    BudgetTokensOption,
+    BudgetToolCallsOption,
+    BudgetUsdOption,
+    EventsOption,
     HostfileOption,
     JournalOption,
     JsonOption,
@@ -20,12 +25,19 @@ from aurora_swarm.cli.options import (
     NoJournalOption,
     OutputOption,
     OverwriteOption,
+    PricesOption,
     QuietOption,
+    StreamOption,
     TemperatureOption,
     TimeoutOption,
     chosen_backend,
+    chosen_budget,
+    chosen_price,
     environment,
 )
+
+_TURNS = 8
+"""Turns of an agent that has tools, where nobody says; one without tools needs one."""
 
 _Format = Literal["jsonl", "json", "csv", "tsv", "txt"]
 
@@ -54,6 +66,19 @@ def map_inputs(
         typer.Option(metavar="FILE", help="JSON schema that answers are held to.", rich_help_panel=WHAT),
     ] = None,
     system: Annotated[str, typer.Option(help="System prompt, the same for all.", rich_help_panel=WHAT)] = "",
+    tool: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Tool that the agents may use, such as read_file, for files below the current folder. "
+            "Repeat it for several.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    max_turns: Annotated[
+        int | None,
+        typer.Option(min=1, help="Model turns per agent. Default: 1, with tools 8.", rich_help_panel=WHAT),
+    ] = None,
     max_tokens: MaxTokensOption = None,
     temperature: TemperatureOption = None,
     max_retries: Annotated[
@@ -65,10 +90,17 @@ def map_inputs(
     local_model: LocalModelOption = None,
     timeout: TimeoutOption = None,
     max_inflight: MaxInflightOption = None,
+    stream: StreamOption = None,
+    prices: PricesOption = None,
+    budget_tokens: BudgetTokensOption = None,
+    budget_usd: BudgetUsdOption = None,
+    budget_seconds: BudgetSecondsOption = None,
+    budget_tool_calls: BudgetToolCallsOption = None,
     output: OutputOption = None,
     journal: JournalOption = None,
     no_journal: NoJournalOption = False,
     overwrite: OverwriteOption = False,
+    events: EventsOption = None,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> int:
@@ -77,16 +109,21 @@ def map_inputs(
     from aurora_swarm.batch.spec import BatchSpec  # noqa: PLC0415
     from aurora_swarm.cli.batches import Batch, Delivery, conduct  # noqa: PLC0415
     from aurora_swarm.cli.sources import open_source  # noqa: PLC0415
+    from aurora_swarm.cli.toolbox import tools_of  # noqa: PLC0415
+    from aurora_swarm.inputs.prices import load_prices  # noqa: PLC0415
     from aurora_swarm.inputs.schema import load_schema  # noqa: PLC0415
     from aurora_swarm.inputs.template import Template  # noqa: PLC0415
     from aurora_swarm.values.call import Sampling  # noqa: PLC0415
 
     chosen = chosen_backend(backend, hostfile)
+    table = load_prices(prices) if prices else None
+    budget = chosen_budget(budget_tokens, budget_usd, budget_seconds, budget_tool_calls)
     spec = BatchSpec(
         task=template,
         system_prompt=system,
+        tools=tools_of(tool or (), Path("--tool")),
         output_schema=load_schema(schema) if schema else None,
-        max_turns=1,
+        max_turns=max_turns or (_TURNS if tool else 1),
         max_retries=max_retries,
         sampling=Sampling(max_tokens=max_tokens or environment().max_tokens, temperature=temperature),
     )
@@ -97,6 +134,9 @@ def map_inputs(
         max_inflight=max_inflight,
         timeout_s=timeout or 300.0,
         local_model=local_model,
+        budget=budget,
+        price=chosen_price(table, budget, model or ""),
+        streamed=bool(stream),
     )
-    delivery = Delivery(output, journal, no_journal, overwrite, json_, quiet)
-    return conduct(Batch(spec, source, options), delivery)
+    delivery = Delivery(output, journal, no_journal, overwrite, json_, quiet, events)
+    return conduct(Batch(spec, source, options, table), delivery)

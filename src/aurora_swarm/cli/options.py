@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from aurora_swarm.errors import InputError, UsageError
+from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.settings import Settings, load_settings
+from aurora_swarm.values.budget import Budget, Price
 
 WHERE = "Where it runs"
 WHAT = "What is asked"
 OUT = "What comes out"
+SPENT = "What it may cost"
 
 BackendOption = Annotated[
     list[str] | None,
@@ -57,6 +61,35 @@ MaxTokensOption = Annotated[
 TemperatureOption = Annotated[
     float | None, typer.Option(min=0.0, max=10.0, help="0 repeats itself; more varies more.", rich_help_panel=WHAT)
 ]
+StreamOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--stream/--no-stream", help="Stream answers, to measure the time to the first token.", rich_help_panel=WHERE
+    ),
+]
+BudgetTokensOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Prompt and completion tokens of the run at most.", rich_help_panel=SPENT),
+]
+BudgetUsdOption = Annotated[
+    float | None,
+    typer.Option(min=1e-9, metavar="USD", help="Money at most; needs --prices and --model.", rich_help_panel=SPENT),
+]
+BudgetSecondsOption = Annotated[
+    float | None, typer.Option(min=0.001, metavar="SECONDS", help="Time of the run at most.", rich_help_panel=SPENT)
+]
+BudgetToolCallsOption = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Executions of tools at most.", rich_help_panel=SPENT)
+]
+PricesOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="US dollars per million tokens, by model: a YAML, TOML or JSON file with lines such as "
+        "NAME: {prompt: 0.59, completion: 0.79}. The summary then says what the run cost.",
+        rich_help_panel=SPENT,
+    ),
+]
 OutputOption = Annotated[
     Path | None,
     typer.Option(
@@ -82,6 +115,10 @@ OverwriteOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="The summary as one JSON object on standard output.", rich_help_panel=OUT)
 ]
+EventsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Append what happens, one JSON object per line; no texts.", rich_help_panel=OUT),
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.", rich_help_panel=OUT)]
 
 
@@ -92,6 +129,49 @@ def environment() -> Settings:
         SettingsError: A variable holds a value that cannot be used.
     """
     return load_settings(os.environ)
+
+
+def chosen_budget(
+    tokens: int | None, usd: float | None, wall_s: float | None, tool_calls: int | None, said: Budget | None = None
+) -> Budget | None:
+    """The bounds that the options name; what they leave open is as the specification says.
+
+    Returns:
+        None where neither says anything.
+    """
+    given = {"tokens": tokens, "usd": usd, "wall_s": wall_s, "tool_calls": tool_calls}
+    bounds = {name: bound for name, bound in given.items() if bound is not None}
+    if not bounds:
+        return said
+    return msgspec.structs.replace(said or Budget(), **bounds)
+
+
+def chosen_price(prices: PriceTable | None, budget: Budget | None, model: str) -> Price | None:
+    """What the run's model costs.
+
+    Args:
+        prices: The table, where there is one.
+        budget: What may be spent.
+        model: The model that is asked for by name; empty where the servers decide.
+
+    Returns:
+        None where nobody knows, and the budget need not know it.
+
+    Raises:
+        UsageError: The budget bounds money, and there is no price to count it by.
+    """
+    named = model or environment().model or ""
+    price = prices.price_for(named) if prices and named else None
+    if price is not None or budget is None or budget.usd is None:
+        return price
+    if prices is None:
+        raise UsageError("a budget in money needs prices", remedy="add --prices prices.yaml, or prices: to the file")
+    if not named:
+        raise UsageError("a budget in money needs to know the model", remedy="add --model NAME, or model: to the file")
+    raise UsageError(
+        f"{prices.source} has no price for {named}, and the budget is in money",
+        remedy="add a line for it, or one for '*', which stands for all others",
+    )
 
 
 def chosen_backend(backends: Sequence[str] | None, hostfile: Path | None) -> str | Path | list[str]:

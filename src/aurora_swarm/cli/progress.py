@@ -8,33 +8,37 @@ from collections.abc import Callable
 from typing import Any
 
 from aurora_swarm.cli.heartbeat import PlainProgress, Progress, Silence
-from aurora_swarm.cli.summary import as_line, summarise
+from aurora_swarm.cli.summary import Summary, as_line
 from aurora_swarm.cli.voice import one_line
-from aurora_swarm.telemetry.tally import Tally
 from aurora_swarm.values.event import AgentEnded, Event
 from aurora_swarm.values.outcome import AgentResult
 
 
 class Latest:
-    """A sink that remembers the latest results and failures, a line each.
+    """A sink that remembers the latest results and failures; only who looks at them pays for their words.
 
     Args:
-        lines: How many of either.
+        count: How many of either.
     """
 
-    def __init__(self, lines: int = 3) -> None:
-        self.results: deque[str] = deque(maxlen=lines)
-        self.failures: deque[str] = deque(maxlen=lines)
+    def __init__(self, count: int = 3) -> None:
+        self._results: deque[AgentResult[Any]] = deque(maxlen=count)
+        self._failures: deque[AgentResult[Any]] = deque(maxlen=count)
 
     def emit(self, event: Event) -> None:
         """Take note of one event."""
-        if not isinstance(event, AgentEnded):
-            return
-        result = event.result
-        if result.error is None:
-            self.results.append(f"{result.index}: {condensed(result)}")
-        else:
-            self.failures.append(f"{result.index}: {result.error.kind}: {one_line(str(result.error), 200)}")
+        if isinstance(event, AgentEnded):
+            (self._results if event.result.error is None else self._failures).append(event.result)
+
+    @property
+    def results(self) -> list[str]:
+        """The latest answers, a line each, the newest last."""
+        return [f"{result.index}: {condensed(result)}" for result in self._results.copy()]
+
+    @property
+    def failures(self) -> list[str]:
+        """The latest failures, a line each, the newest last."""
+        return [f"{r.index}: {r.error.kind}: {one_line(str(r.error), 200)}" for r in self._failures.copy() if r.error]
 
 
 def condensed(result: AgentResult[Any]) -> str:
@@ -46,13 +50,12 @@ def condensed(result: AgentResult[Any]) -> str:
     return one_line(str(value), 200)
 
 
-def open_progress(tally: Tally, latest: Latest, total: int | None, *, quiet: bool) -> Progress:
+def open_progress(figures: Callable[[], Summary], latest: Latest, *, quiet: bool) -> Progress:
     """What suits where stderr goes.
 
     Args:
-        tally: What is counted.
+        figures: What the run has come to.
         latest: The latest results and failures.
-        total: How many inputs there are; None while nobody knows.
         quiet: Show nothing.
     """
     if quiet:
@@ -60,18 +63,18 @@ def open_progress(tally: Tally, latest: Latest, total: int | None, *, quiet: boo
     if sys.stderr.isatty():
         from aurora_swarm.cli.live import LiveProgress  # noqa: PLC0415 - rich is loaded only for a terminal
 
-        return LiveProgress(tally, latest, total)
-    return PlainProgress(describer(tally, latest, total))
+        return LiveProgress(figures, latest)
+    return PlainProgress(describer(figures, latest))
 
 
-def describer(tally: Tally, latest: Latest, total: int | None) -> Callable[[], str]:
+def describer(figures: Callable[[], Summary], latest: Latest) -> Callable[[], str]:
     """A function that says how far a batch is; a failure that is new since its last call is named."""
     told = ""
 
     def describe() -> str:
         nonlocal told
-        summary = summarise(tally, total)
-        failure = latest.failures[-1] if latest.failures else ""
+        summary = figures()
+        failure = next(reversed(latest.failures), "")
         news = f"\n  last failure: input {failure}" if failure != told else ""
         told = failure
         return as_line(summary) + news if summary.wall_s else ""

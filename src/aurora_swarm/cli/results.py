@@ -7,11 +7,14 @@ what is there is whole; a run that ends well puts them into the order of its inp
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
+import re
 import stat
+import struct
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +25,8 @@ from aurora_swarm.errors import InputError, StorageError
 from aurora_swarm.values.outcome import AgentResult
 
 _COPY_BYTES = 2**20
+_INDEX = re.compile(rb'\{"index": ?(\d+),')
+_PLACE = struct.Struct("=QQ")
 
 
 class Results(Protocol):
@@ -120,7 +125,8 @@ class ResultsFile:
         self._name = str(path)
         self._path, self._is_new, self._descriptor = _open(path)
         self._is_regular = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        self._spans: dict[int, tuple[int, int]] = {}
+        self._last = -1
+        self._is_ordered = True
         self._end = 0
         self._started = False
         if self._size() and not kept:
@@ -141,14 +147,15 @@ class ResultsFile:
             with suppress(OSError):
                 os.ftruncate(self._descriptor, self._end)
             raise _storage_error(error, self._name, result.index) from error
-        self._spans[result.index] = (self._end, len(line))
+        self._is_ordered = self._is_ordered and result.index > self._last
+        self._last = result.index
         self._end += len(line)
 
     def finish(self) -> None:
         """Put the lines into the order of the inputs: a reader sees the old order or the new one, never a part."""
         try:
             self._start()
-            if self._is_regular and not self._is_ordered():
+            if self._is_regular and not self._is_ordered:
                 self._replace()
             elif self._is_regular:
                 os.fsync(self._descriptor)
@@ -173,24 +180,44 @@ class ResultsFile:
             if self._is_regular:
                 os.ftruncate(self._descriptor, 0)
 
-    def _is_ordered(self) -> bool:
-        indices = list(self._spans)  # in the order in which they were written
-        return all(earlier < later for earlier, later in itertools.pairwise(indices))
-
     def _replace(self) -> None:
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         try:
             with temporary.open("wb", buffering=_COPY_BYTES) as file:
-                for _, (start, length) in sorted(self._spans.items()):
-                    file.write(os.pread(self._descriptor, length, start))
+                for line in in_order(self._descriptor, self._path.parent):
+                    file.write(line)
                 file.flush()
                 os.fchmod(file.fileno(), stat.S_IMODE(os.fstat(self._descriptor).st_mode))
                 os.fsync(file.fileno())
             temporary.replace(self._path)
-        except OSError:
+        except BaseException:  # Ctrl-C too: nothing half-written is left behind
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(self._path.parent)
+
+
+def in_order(descriptor: int, folder: Path) -> Iterator[bytes]:
+    """The lines of a results file by index, one in memory at a time, however many there are.
+
+    Args:
+        descriptor: The file; every line in it is one that `line_of` made.
+        folder: Where the places of the lines are kept meanwhile, in a file without a name: 16 bytes for each.
+    """
+    with (
+        tempfile.TemporaryFile(dir=folder) as places,
+        os.fdopen(os.dup(descriptor), "rb", buffering=_COPY_BYTES) as lines,
+    ):
+        lines.seek(0)
+        start = 0
+        for line in lines:
+            found = _INDEX.match(line)
+            assert found is not None
+            os.pwrite(places.fileno(), _PLACE.pack(start, len(line)), int(found[1]) * _PLACE.size)
+            start += len(line)
+        while entry := places.read(_PLACE.size):
+            place, length = _PLACE.unpack(entry)
+            if length:  # an index without a result leaves a hole
+                yield os.pread(descriptor, length, place)
 
 
 def _open(path: Path) -> tuple[Path, bool, int]:

@@ -9,6 +9,11 @@ import typer
 
 from aurora_swarm.cli.options import (
     BackendOption,
+    BudgetSecondsOption,
+    BudgetTokensOption,
+    BudgetToolCallsOption,
+    BudgetUsdOption,
+    EventsOption,
     HostfileOption,
     JournalOption,
     JsonOption,
@@ -18,15 +23,22 @@ from aurora_swarm.cli.options import (
     NoJournalOption,
     OutputOption,
     OverwriteOption,
+    PricesOption,
     QuietOption,
+    StreamOption,
     TimeoutOption,
     chosen_backend,
+    chosen_budget,
+    chosen_price,
     environment,
 )
 
 if TYPE_CHECKING:
+    from aurora_swarm.batch.agent import BatchOptions
     from aurora_swarm.batch.spec import BatchSpec
+    from aurora_swarm.inputs.prices import PriceTable
     from aurora_swarm.inputs.spec import RunSpec
+    from aurora_swarm.values.budget import Budget
 
 
 def run(
@@ -36,6 +48,7 @@ def run(
     journal: JournalOption = None,
     no_journal: NoJournalOption = False,
     overwrite: OverwriteOption = False,
+    events: EventsOption = None,
     json_: JsonOption = False,
     quiet: QuietOption = False,
     backend: BackendOption = None,
@@ -44,24 +57,36 @@ def run(
     local_model: LocalModelOption = None,
     timeout: TimeoutOption = None,
     max_inflight: MaxInflightOption = None,
+    stream: StreamOption = None,
+    prices: PricesOption = None,
+    budget_tokens: BudgetTokensOption = None,
+    budget_usd: BudgetUsdOption = None,
+    budget_seconds: BudgetSecondsOption = None,
+    budget_tool_calls: BudgetToolCallsOption = None,
 ) -> int:
     """Run a batch from a specification; what the command line says wins over what the file says."""
-    from aurora_swarm.batch.agent import BatchOptions  # noqa: PLC0415 - start-up is light
-    from aurora_swarm.cli.batches import Batch, Delivery, conduct  # noqa: PLC0415
+    from aurora_swarm.cli.batches import Batch, Delivery, conduct  # noqa: PLC0415 - start-up is light
     from aurora_swarm.cli.sources import open_source  # noqa: PLC0415
+    from aurora_swarm.inputs.prices import load_prices  # noqa: PLC0415
     from aurora_swarm.inputs.spec import load_spec  # noqa: PLC0415
     from aurora_swarm.inputs.template import Template  # noqa: PLC0415
 
     said = load_spec(spec)
     chosen = _backend(said) if not backend and hostfile is None else None
-    options = BatchOptions(
-        model=model or said.model,
+    table = load_prices(prices) if prices else said.prices
+    budget = chosen_budget(budget_tokens, budget_usd, budget_seconds, budget_tool_calls, said.budget)
+    options = _options(
+        said,
+        table,
+        budget,
         backend=chosen_backend(backend, hostfile) if chosen is None else chosen,
-        max_inflight=max_inflight or said.max_inflight,
-        timeout_s=timeout or 300.0,
+        model=model,
         local_model=local_model,
+        timeout_s=timeout,
+        max_inflight=max_inflight,
+        streamed=stream,
     )
-    batch = Batch(_batch_spec(said, spec), open_source(said.inputs, Template(said.task, "task")), options)
+    source = open_source(said.inputs, Template(said.task, "task"))
     delivery = Delivery(
         output=output or _path(said.output),
         journal=journal or said.journal,
@@ -69,8 +94,9 @@ def run(
         overwrite=overwrite,
         as_json=json_,
         quiet=quiet,
+        events=events or _path(said.events),
     )
-    return conduct(batch, delivery)
+    return conduct(Batch(_batch_spec(said, spec), source, options, table), delivery)
 
 
 def _backend(said: RunSpec) -> str | Path | list[str] | None:
@@ -79,6 +105,34 @@ def _backend(said: RunSpec) -> str | Path | list[str] | None:
 
 def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
+
+
+def _options(
+    said: RunSpec,
+    table: PriceTable | None,
+    budget: Budget | None,
+    *,
+    backend: str | Path | list[str],
+    model: str | None,
+    local_model: str | None,
+    timeout_s: float | None,
+    max_inflight: int | None,
+    streamed: bool | None,
+) -> BatchOptions:
+    from aurora_swarm.batch.agent import BatchOptions  # noqa: PLC0415
+
+    return BatchOptions(
+        model=model or said.model,
+        backend=backend,
+        max_inflight=max_inflight or said.max_inflight,
+        timeout_s=timeout_s or said.request_timeout_s or 300.0,
+        local_model=local_model,
+        budget=budget,
+        price=chosen_price(table, budget, model or said.model),
+        warm=said.warm,
+        prefetch=said.prefetch,
+        streamed=said.stream if streamed is None else streamed,
+    )
 
 
 def _batch_spec(said: RunSpec, file: Path) -> BatchSpec:
@@ -97,8 +151,14 @@ def _batch_spec(said: RunSpec, file: Path) -> BatchSpec:
         system_prompt=said.system_prompt,
         tools=tools_of(said.tools, file),
         output_schema=said.output_schema,
+        tool_choice=said.tool_choice,
         max_turns=said.max_turns,
         max_retries=said.max_retries,
         sampling=sampling,
         agent_timeout_s=said.timeout_s,
+        turn_timeout_s=said.turn_timeout_s,
+        tool_protocol=said.tool_protocol,
+        max_parallel_tools=said.max_parallel_tools,
+        compaction=said.compaction,
+        hoist=said.hoist,
     )

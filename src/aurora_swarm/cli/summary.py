@@ -3,11 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
-from aurora_swarm.cli.voice import clock
-from aurora_swarm.telemetry.tally import Tally
+from aurora_swarm.cli.voice import clock, money
+from aurora_swarm.inputs.prices import PriceTable
+from aurora_swarm.telemetry.quantiles import Spread
+from aurora_swarm.telemetry.tally import Tally, TallySnapshot
+from aurora_swarm.values.budget import Budget
+
+
+class Account(msgspec.Struct, frozen=True):
+    """What a run costs and what it may spend.
+
+    Args:
+        prices: What models cost; None where nobody says.
+        budget: Its bounds; None for none.
+    """
+
+    prices: PriceTable | None = None
+    budget: Budget | None = None
+
+
+class Spending(msgspec.Struct, frozen=True):
+    """One bound of a budget.
+
+    Args:
+        limit: What may be spent.
+        spent: What is.
+    """
+
+    limit: float
+    spent: float
+
+    @property
+    def left(self) -> float:
+        """What may still be."""
+        return max(0.0, self.limit - self.spent)
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -27,6 +60,15 @@ class Summary(msgspec.Struct, frozen=True):
         tools_executed: What was really executed; the rest was shared or cached.
         wall_s: Seconds since the run began.
         interrupted: Whether it was stopped before its end.
+        requests: Requests that were sent.
+        turns: Model turns that they were sent for; the others were retries and re-asks.
+        in_doubt: Calls of tools with effects of which nobody knows whether they happened.
+        ttft: Seconds to the first token; None where answers were not streamed.
+        latency: Seconds per input; None before the first.
+        model: The model asked for.
+        cost_usd: What the tokens cost; None where no price is known.
+        priced_by: The file with the prices; empty where there is none.
+        budget: What is spent of each bound.
     """
 
     total: int | None
@@ -42,6 +84,15 @@ class Summary(msgspec.Struct, frozen=True):
     tools_executed: int
     wall_s: float
     interrupted: bool = False
+    requests: int = 0
+    turns: int = 0
+    in_doubt: int = 0
+    ttft: Spread | None = None
+    latency: Spread | None = None
+    model: str = ""
+    cost_usd: float | None = None
+    priced_by: str = ""
+    budget: Mapping[str, Spending] = {}
 
     @property
     def done(self) -> int:
@@ -65,14 +116,95 @@ class Summary(msgspec.Struct, frozen=True):
             return None
         return (self.total - self.done) / self.rate
 
+    @property
+    def cost_per_task_usd(self) -> float | None:
+        """What an input cost that was really worked on; None where no price is known, or there is none."""
+        worked_on = self.done - self.resumed
+        return self.cost_usd / worked_on if self.cost_usd is not None and worked_on else None
 
-def as_json(summary: Summary) -> bytes:
-    """One object, for programs."""
-    figures = msgspec.structs.asdict(summary) | {
+    @property
+    def dedup_ratio(self) -> float | None:
+        """Tool calls asked for per execution: 1 where nothing was shared; None without executions."""
+        return self.tool_calls / self.tools_executed if self.tools_executed else None
+
+    @property
+    def asked_again(self) -> int:
+        """Requests beyond one per turn: retries after failures, and re-asks after invalid answers."""
+        return max(0, self.requests - self.turns)
+
+
+def summarise(tally: Tally, total: int | None, account: Account = Account(), *, interrupted: bool = False) -> Summary:  # noqa: B008 - frozen
+    """The figures of a tally.
+
+    Args:
+        tally: What was counted so far.
+        total: Inputs, where the caller knows better than the tally.
+        account: What it costs and may cost.
+        interrupted: Whether the run was stopped before its end.
+    """
+    counted = tally.snapshot()
+    price = account.prices.price_for(counted.model) if account.prices else None
+    cost_usd = price.of(counted.usage) if price else None
+    return Summary(
+        total=counted.total if total is None else total,
+        ok=counted.ok,
+        failed=sum(counted.failed.values()),
+        failures=counted.failed,
+        resumed=counted.resumed,
+        cancelled=counted.cancelled,
+        prompt_tokens=counted.usage.prompt_tokens,
+        completion_tokens=counted.usage.completion_tokens,
+        cached_tokens=counted.usage.cached_tokens,
+        tool_calls=counted.tools_asked,
+        tools_executed=counted.tools_executed,
+        wall_s=counted.elapsed_s,
+        interrupted=interrupted,
+        requests=counted.attempts,
+        turns=counted.turns,
+        in_doubt=counted.in_doubt,
+        ttft=counted.ttft,
+        latency=counted.latency,
+        model=counted.model,
+        cost_usd=cost_usd,
+        priced_by=account.prices.source if account.prices else "",
+        budget=_spent(account.budget, counted, cost_usd),
+    )
+
+
+def _spent(budget: Budget | None, counted: TallySnapshot, cost_usd: float | None) -> dict[str, Spending]:
+    """What is spent of each bound that is set; the width is a bound of a moment, and nothing of it is ever spent."""
+    if budget is None:
+        return {}
+    pairs = {
+        "tokens": (budget.tokens, counted.usage.total_tokens),
+        "usd": (budget.usd, cost_usd or 0.0),
+        "wall_s": (budget.wall_s, counted.elapsed_s),
+        "tool_calls": (budget.tool_calls, counted.tools_executed),
+    }
+    return {name: Spending(limit, spent) for name, (limit, spent) in pairs.items() if limit is not None}
+
+
+def as_json(summary: Summary, **more: object) -> bytes:
+    """One object, for programs.
+
+    Args:
+        summary: The figures.
+        **more: What the object says beside them.
+    """
+    figures = msgspec.to_builtins(summary) | {
         "wall_s": round(summary.wall_s, 3),
         "tokens_per_s": round(summary.tokens_per_s, 3),
+        "cache_hit_ratio": _ratio(summary.cached_tokens, summary.prompt_tokens),
+        "tool_dedup_ratio": None if summary.dedup_ratio is None else round(summary.dedup_ratio, 4),
+        "asked_again": summary.asked_again,
+        "cost_per_task_usd": summary.cost_per_task_usd,
+        "budget": {name: {"limit": b.limit, "spent": b.spent, "left": b.left} for name, b in summary.budget.items()},
     }
-    return msgspec.json.encode(figures)
+    return msgspec.json.encode(figures | more)
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
 
 
 def as_line(summary: Summary) -> str:
@@ -82,6 +214,8 @@ def as_line(summary: Summary) -> str:
     if summary.resumed:
         parts[0] += f", {summary.resumed} resumed"
     parts += [f"{summary.rate:.{1 if summary.rate >= 10 else 2}f}/s", f"{summary.tokens_per_s:.0f} tokens/s"]
+    if summary.cost_usd is not None:
+        parts.append(money(summary.cost_usd))
     if summary.left_s is not None:
         parts.append(f"about {clock(summary.left_s)} left")
     return " | ".join(parts)
@@ -104,36 +238,51 @@ def _lines(summary: Summary) -> Iterator[str]:
         f"  tokens  {summary.prompt_tokens} prompt + {summary.completion_tokens} completion, "
         f"{summary.tokens_per_s:.0f} tokens/s, prefix cache {share(summary.cached_tokens, summary.prompt_tokens)}"
     )
+    if summary.requests:
+        again = f", {summary.asked_again} of them again" if summary.asked_again else ""
+        yield f"  asked   {summary.requests} requests for {summary.turns} turns{again}"
+    yield from _tool_lines(summary)
+    if summary.latency is not None:
+        first = f"; to the first token {_spread(summary.ttft)}" if summary.ttft is not None else ""
+        yield f"  times   per input {_spread(summary.latency)}{first}"
+    yield from _cost_lines(summary)
+
+
+def _tool_lines(summary: Summary) -> Iterator[str]:
     if summary.tool_calls:
-        yield f"  tools   {summary.tool_calls} asked for, {summary.tools_executed} executed"
+        ratio = f" ({summary.dedup_ratio:.1f} asked per execution)" if summary.dedup_ratio is not None else ""
+        yield f"  tools   {summary.tool_calls} asked for, {summary.tools_executed} executed{ratio}"
+    if summary.in_doubt:
+        yield f"  doubt   {summary.in_doubt} tool calls with effects were interrupted, and not repeated: see in_doubt"
+
+
+def _cost_lines(summary: Summary) -> Iterator[str]:
+    if summary.cost_usd is not None:
+        each = f", {money(summary.cost_per_task_usd)} per input" if summary.cost_per_task_usd is not None else ""
+        yield f"  cost    {money(summary.cost_usd)}{each}, by {summary.priced_by}"
+    elif summary.priced_by and summary.model:
+        yield f"  cost    unknown: {summary.priced_by} has no price for {summary.model}"
+    for name, bound in summary.budget.items():
+        say = _SAID[name]
+        yield f"  budget  {say(bound.spent)} of {say(bound.limit)} spent, {say(bound.left)} left"
+
+
+def _spread(spread: Spread) -> str:
+    return f"{_seconds(spread.median_s)} median, {_seconds(spread.p95_s)} p95"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.3f} s" if seconds < 1 else f"{seconds:.1f} s"
+
+
+_SAID: dict[str, Any] = {
+    "tokens": lambda count: f"{count:,.0f} tokens",
+    "usd": money,
+    "wall_s": lambda seconds: f"{seconds:,.0f} s",
+    "tool_calls": lambda count: f"{count:,.0f} tool calls",
+}
 
 
 def share(part: int, whole: int) -> str:
     """A part of a whole in per cent."""
     return f"{100 * part / whole:.0f} %" if whole else "0 %"
-
-
-def summarise(tally: Tally, total: int | None, *, interrupted: bool = False) -> Summary:
-    """The figures of a tally.
-
-    Args:
-        tally: What was counted so far.
-        total: Inputs, where the caller knows better than the tally.
-        interrupted: Whether the run was stopped before its end.
-    """
-    counted = tally.snapshot()
-    return Summary(
-        total=counted.total if total is None else total,
-        ok=counted.ok,
-        failed=sum(counted.failed.values()),
-        failures=counted.failed,
-        resumed=counted.resumed,
-        cancelled=counted.cancelled,
-        prompt_tokens=counted.usage.prompt_tokens,
-        completion_tokens=counted.usage.completion_tokens,
-        cached_tokens=counted.usage.cached_tokens,
-        tool_calls=counted.tools_asked,
-        tools_executed=counted.tools_executed,
-        wall_s=counted.elapsed_s,
-        interrupted=interrupted,
-    )

@@ -100,7 +100,7 @@ def _wrong_entry(document: Document, trail: Trail, entry: Any) -> Iterator[SpecE
 
 def _is_price(value: Any, key: str) -> bool:
     try:
-        msgspec.convert(value, _DOLLARS if key != "cached" else _DOLLARS | None)  # type: ignore[call-overload]
+        msgspec.convert(value, _DOLLARS if key != "cached" else _DOLLARS | None)
     except msgspec.ValidationError:
         return False
     return True

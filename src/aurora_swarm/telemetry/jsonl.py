@@ -19,7 +19,10 @@ from aurora_swarm.values.outcome import AgentResult
 _LOGGER = logging.getLogger(__name__)
 _FLUSH_S = 1.0
 _BUFFER_BYTES = 1 << 18
-_OF_RESULT = ("index", "key", "ok", "attempts", "turns", "tool_calls", "tools_executed", "repaired", "resumed")
+_OF_RESULT = (
+    *("index", "key", "ok", "attempts", "turns", "tool_calls", "tools_executed", "repaired", "resumed"),
+    *("in_doubt", "ttft_s"),
+)
 
 
 class JsonlSink:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from aurora_swarm.errors import CallCancelledError
+from aurora_swarm.telemetry.quantiles import Quantiles, Spread
 from aurora_swarm.values.event import AgentEnded, AgentStarted, Event, RunEnded, RunStarted, ToolEnded
 from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.reply import Usage
@@ -26,9 +27,14 @@ class TallySnapshot(msgspec.Struct, frozen=True):
         cancelled: Agents that were stopped before they ended.
         usage: Tokens spent.
         attempts: Requests sent for agents that have ended.
+        turns: Model turns that they took; what was sent beyond these were retries and re-asks.
         tools_asked: Tool calls answered.
         tools_executed: Of these, how many were executed, not shared and not cached.
         repaired: Answers whose JSON had to be repaired.
+        in_doubt: Calls of tools with effects of which nobody knows whether they happened; resumed ones included.
+        ttft: Seconds to the first token of agents whose answers were streamed; None where none was.
+        latency: Seconds that agents took from start to end; None before the first.
+        model: The model asked for; empty before the run started.
         first_at: When the run started, on the tally's clock; None before that.
         last_at: When the latest event came; None before the first.
         elapsed_s: Seconds from the start of the run to its end, or to now while it goes on.
@@ -43,9 +49,14 @@ class TallySnapshot(msgspec.Struct, frozen=True):
     cancelled: int
     usage: Usage
     attempts: int
+    turns: int
     tools_asked: int
     tools_executed: int
     repaired: int
+    in_doubt: int
+    ttft: Spread | None
+    latency: Spread | None
+    model: str
     first_at: float | None
     last_at: float | None
     elapsed_s: float
@@ -83,7 +94,7 @@ class TallySnapshot(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """A sink that counts.
+    """A sink that counts, in memory that does not grow with the number of agents.
 
     Args:
         now: Seconds on a clock that never goes back.
@@ -98,6 +109,9 @@ class Tally:
         self._counts: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
         self._usage = Usage()
+        self._ttft = Quantiles()
+        self._latency = Quantiles()
+        self._model = ""
 
     def emit(self, event: Event) -> None:
         """Count one event."""
@@ -110,8 +124,9 @@ class Tally:
                 self._counts["tools_executed"] += executed
             case AgentEnded(result=result):
                 self._count(result)
-            case RunStarted(total=total):
+            case RunStarted(total=total, model=model):
                 self._total, self._first_at, self._running = total, self._last_at, True
+                self._model = model
             case RunEnded(cancelled=cancelled):
                 self._running = False
                 if cancelled:
@@ -131,9 +146,14 @@ class Tally:
             cancelled=counts["cancelled"],
             usage=self._usage,
             attempts=counts["attempts"],
+            turns=counts["turns"],
             tools_asked=counts["tools_asked"],
             tools_executed=counts["tools_executed"],
             repaired=counts["repaired"],
+            in_doubt=counts["in_doubt"],
+            ttft=self._ttft.spread(),
+            latency=self._latency.spread(),
+            model=self._model,
             first_at=first,
             last_at=last,
             elapsed_s=0.0 if first is None or until is None else until - first,
@@ -149,12 +169,17 @@ class Tally:
             counts["cancelled"] += 1
         else:
             self._failed[result.error.kind if result.error else "unknown"] += 1
+        counts["in_doubt"] += result.in_doubt
         if result.resumed:
             counts["resumed"] += 1
             return
         counts["attempts"] += result.attempts
+        counts["turns"] += result.turns
         counts["repaired"] += result.repaired
         self._usage += result.usage
+        self._latency.add(result.latency_s)
+        if result.ttft_s is not None:
+            self._ttft.add(result.ttft_s)
 
 
 def _rate(count: int, seconds: float) -> float:

@@ -128,14 +128,14 @@ def test_exit_codes() -> None:
 
 def test_a_failure_is_named_once() -> None:
     tally, latest = tallied(*EVENTS), Latest()
-    describe = describer(tally, latest, None)
+    describe = describer(lambda: summarise(tally, None), latest)
     latest.emit(failed(3))
     assert "last failure: input 3: connect: http://node1:8000: refused" in describe()
     assert "last failure" not in describe()
 
 
 def test_before_the_run_begins_the_last_sentence_is_repeated(capfd) -> None:
-    with PlainProgress(describer(Tally(), Latest(), None), interval_s=0.05) as progress:
+    with PlainProgress(describer(lambda: summarise(Tally(), None), Latest()), interval_s=0.05) as progress:
         progress.say("starting the model")
         time.sleep(0.3)
     said = capfd.readouterr().err.splitlines()
@@ -156,7 +156,7 @@ def test_the_live_view_shows_counts_answers_and_failures() -> None:
     for event in (ok(0, output={"module": "csv", "purpose": "tables"}), failed(3)):
         latest.emit(event)
     console = Console(file=io.StringIO(), width=120, force_terminal=True)
-    view = LiveProgress(tallied(*EVENTS), latest, None, console)
+    view = LiveProgress(lambda: summarise(tallied(*EVENTS), None), latest, console)
     with console.capture() as captured:
         console.print(view.render())
     drawn = captured.get()
