@@ -13,17 +13,13 @@ from typing import Any
 
 import msgspec
 
+from aurora_swarm.agents.protocol import Offer, Said
 from aurora_swarm.agents.structured import MAX_STRING, OutputSpec, load_json
 from aurora_swarm.errors import InvalidOutputError
 from aurora_swarm.tools.decoding import nested
 from aurora_swarm.tools.definition import AnyTool
-from aurora_swarm.values.message import ToolCall
-
-
-class Said(msgspec.Struct, frozen=True):
-    """An answer within a step, as the text that it would be without tools."""
-
-    text: str
+from aurora_swarm.values.message import Message, ToolCall
+from aurora_swarm.values.reply import Reply
 
 
 class ConstrainedStep:
@@ -32,12 +28,48 @@ class ConstrainedStep:
     Args:
         tools: What it may use; at least one. Their schemas hold what this agent in particular is granted.
         output: What counts as an answer.
+
+    Attributes:
+        names: The tools' names.
     """
 
+    answers_alone = False
+
     def __init__(self, tools: Sequence[AnyTool], output: OutputSpec) -> None:
+        self.names = frozenset(tool.name for tool in tools)
         self._tools = tuple(tools)
         self._output = output
         self._schemas: dict[bool, msgspec.Raw] = {}
+        self._bare = Offer(output.encoded)
+
+    def offer(self, *, may_use: bool, may_answer: bool, has_called: bool) -> Offer:
+        """What a turn is held to: a step, or the bare answer where it may use no tools."""
+        del has_called
+        return Offer(self.schema(may_answer=may_answer)) if may_use else self._bare
+
+    def understand(self, reply: Reply, *, may_use: bool, call_id: str) -> Said | tuple[ToolCall, ...]:
+        """What a reply says.
+
+        Raises:
+            InvalidOutputError: It is no step.
+        """
+        if not may_use:
+            return Said(reply.text)
+        step = self.parse(reply.text, call_id=call_id)
+        return step if isinstance(step, Said) else (step,)
+
+    def unwrapped(self, text: str) -> str | None:
+        """The answer of a text that is a step; a model without constraint goes by the form that it was taught."""
+        try:
+            step = self.parse(text, call_id="")
+        except InvalidOutputError:
+            return None
+        return step.text if isinstance(step, Said) else None
+
+    def told(self, text: str, calls: Sequence[ToolCall], answers: Sequence[str]) -> tuple[Message, ...]:
+        """The step as the model wrote it, and the answers; nothing in them is of a server's protocol."""
+        del calls
+        return Message("assistant", text), *(Message("tool", answer) for answer in answers)
 
     def schema(self, *, may_answer: bool) -> msgspec.Raw:
         """What a step is constrained to, as encoded JSON schema.

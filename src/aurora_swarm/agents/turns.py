@@ -18,9 +18,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from aurora_swarm.agents.steps import ConstrainedStep, Said
+from aurora_swarm.agents.calls import CallIds, carried, refusal
+from aurora_swarm.agents.conversation import Conversation, readable, spoken
+from aurora_swarm.agents.protocol import Offer, Said, ToolProtocol
 from aurora_swarm.agents.structured import OutputSpec, Parsed
 from aurora_swarm.errors import InvalidOutputError
+from aurora_swarm.values.call import OfferedTool
 from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.reply import Reply
 
@@ -38,14 +41,16 @@ class Rules(msgspec.Struct, frozen=True):
         max_retries: Re-asks after an invalid answer, over the whole conversation; they are no turns.
         reminder: Said after each tool's answer, because a small model has forgotten the task by then; empty for
             nothing.
+        max_parallel: Tool calls of this agent under way at a time.
     """
 
     output: OutputSpec
-    protocol: ConstrainedStep | None = None
+    protocol: ToolProtocol | None = None
     tool_choice: ToolChoice = "auto"
     max_turns: int = 8
     max_retries: int = 2
     reminder: str = ""
+    max_parallel: int = 8
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -56,16 +61,20 @@ class Ask(msgspec.Struct, frozen=True):
         schema: What its answer is constrained to, as encoded JSON schema; None for free text.
         turn: 0-based turn; a re-ask belongs to the turn that it repeats.
         turns_left: Turns that may still follow.
+        tools: What it may call by the server's own protocol.
+        tool_choice: Whether it must call one of `tools`, may, or may not.
     """
 
     messages: tuple[Message, ...]
     schema: msgspec.Raw | None
     turn: int
     turns_left: int
+    tools: tuple[OfferedTool, ...] = ()
+    tool_choice: Literal["auto", "required", "none"] = "auto"
 
 
 class UseTools(msgspec.Struct, frozen=True):
-    """Have tools called; the answers are wanted in the order of the calls."""
+    """Have tools called; the answers are wanted in the order of the calls. Each is of a tool that was given."""
 
     calls: tuple[ToolCall, ...]
 
@@ -107,73 +116,119 @@ def converse(rules: Rules, messages: Sequence[Message]) -> Turns:
     Raises:
         InvalidOutputError: No valid answer came within `max_retries` re-asks; tools were not run again for them.
     """
-    said = list(messages)
-    retries = 0
-    used_tools = False
-    turn = 0
+    turns = _Conversing(rules, messages)
     while True:
-        may_use, may_answer = _permissions(rules, turn, used_tools)
-        schema = _schema(rules, may_use, may_answer)
-        reply = yield Ask(tuple(said), schema, turn, rules.max_turns - turn - 1)
+        offer = turns.offer()
+        reply = yield Ask(
+            turns.talk.messages(),
+            offer.schema,
+            turns.turn,
+            rules.max_turns - turns.turn - 1,
+            offer.tools,
+            offer.tool_choice,
+        )
         assert isinstance(reply, Reply)
         try:
-            heard = _understand(rules, reply, may_use, may_answer, turn)
+            heard = turns.understand(reply)
         except InvalidOutputError as error:
-            if retries == rules.max_retries:
-                raise
-            retries += 1
-            said += [Message("assistant", reply.text), Message("user", _correction(error, reply))]
+            turns.correct(error, reply)
             continue
         if isinstance(heard, Answer):
             return heard
-        answers = yield UseTools((heard,))
+        yield from turns.use(reply.text, heard)
+
+
+class _Conversing:
+    """A conversation under way, and what may come next in it."""
+
+    def __init__(self, rules: Rules, messages: Sequence[Message]) -> None:
+        self.talk = Conversation(messages)
+        self.turn = 0
+        self._rules = rules
+        self._ids = CallIds()
+        self._retries = 0
+        self._has_called = False
+        self._must_answer = False
+
+    def offer(self) -> Offer:
+        """What the next turn is held to."""
+        rules = self._rules
+        if rules.protocol is None:
+            return Offer(rules.output.encoded)
+        return rules.protocol.offer(may_use=self._may_use, may_answer=self._may_answer, has_called=self._has_called)
+
+    def understand(self, reply: Reply) -> Answer | tuple[ToolCall, ...]:
+        """The answer that a reply gives, or the calls that it asks for.
+
+        Raises:
+            InvalidOutputError: Neither.
+        """
+        text, protocol = reply.text, self._rules.protocol
+        if protocol is not None:
+            said = protocol.understand(reply, may_use=self._may_use, call_id=f"call_{self.turn}")
+            if not isinstance(said, Said):
+                return said
+            if not self._may_answer:
+                raise InvalidOutputError("use a tool before you answer", text=text)
+            text = said.text
+        parsed = _parsed(self._rules, text)
+        return Answer(value=parsed.value, text=reply.text, repaired=parsed.repaired, turns=self.turn + 1)
+
+    def correct(self, error: InvalidOutputError, reply: Reply) -> None:
+        """Have the model asked again.
+
+        Raises:
+            InvalidOutputError: `error`, when it was asked again often enough.
+        """
+        if self._retries == self._rules.max_retries:
+            raise error
+        self._retries += 1
+        protocol = self._rules.protocol
+        answered = self._may_answer and bool(reply.text.strip())
+        self._must_answer = answered and protocol is not None and protocol.answers_alone
+        self.talk.correct(reply.text, _correction(error, reply))
+
+    def use(self, text: str, calls: tuple[ToolCall, ...]) -> Generator[Step, Heard, None]:
+        """Have calls answered, each exactly once: by its tool, or by why it is not run."""
+        protocol = self._rules.protocol
+        assert protocol is not None
+        calls = self._ids.told_apart(calls, self.turn)
+        refusals = [refusal(call, place, protocol.names) for place, call in enumerate(calls)]
+        granted = tuple(call for call, refused in zip(calls, refusals, strict=True) if not refused)
+        answers = (yield UseTools(granted)) if granted else ()
         assert not isinstance(answers, Reply)
-        said += [Message("assistant", reply.text), *(Message("tool", text) for text in answers)]
-        said += [Message("user", rules.reminder)] * bool(rules.reminder)
-        used_tools = True
-        turn += 1
+        given = iter(answers)
+        texts = [readable(refused or next(given)) for refused in refusals]
+        self.talk.go_on(protocol.told(spoken(text), tuple(map(carried, calls)), texts), self._rules.reminder)
+        self._has_called = True
+        self._must_answer = False
+        self.turn += 1
 
+    @property
+    def _may_use(self) -> bool:
+        """Whether this turn may use tools."""
+        return self._rules.protocol is not None and not self._is_last and not self._must_answer
 
-def _permissions(rules: Rules, turn: int, used_tools: bool) -> tuple[bool, bool]:
-    """Whether this turn may use tools, and whether it may answer."""
-    last = turn >= rules.max_turns - 1
-    may_use = rules.protocol is not None and not last
-    return may_use, not may_use or used_tools or rules.tool_choice == "auto"
+    @property
+    def _may_answer(self) -> bool:
+        """Whether this turn may answer."""
+        return self._is_last or self._has_called or self._rules.tool_choice == "auto"
 
-
-def _schema(rules: Rules, may_use: bool, may_answer: bool) -> msgspec.Raw | None:
-    if rules.protocol is None or not may_use:
-        return rules.output.encoded
-    return rules.protocol.schema(may_answer=may_answer)
-
-
-def _understand(rules: Rules, reply: Reply, may_use: bool, may_answer: bool, turn: int) -> Answer | ToolCall:
-    text = reply.text
-    if rules.protocol is not None and may_use:
-        step = rules.protocol.parse(text, call_id=f"call_{turn}")
-        if isinstance(step, ToolCall):
-            return step
-        if not may_answer:
-            raise InvalidOutputError("use a tool before you answer", text=text)
-        text = step.text
-    parsed = _parsed(rules, text)
-    return Answer(value=parsed.value, text=reply.text, repaired=parsed.repaired, turns=turn + 1)
+    @property
+    def _is_last(self) -> bool:
+        return self.turn >= self._rules.max_turns - 1
 
 
 def _parsed(rules: Rules, text: str) -> Parsed:
-    """The answer; on the last turn, which is held to the bare answer, the form with tools is understood too.
-
-    An engine without constrained decoding goes by the instructions, which teach that form.
-    """
+    """The answer; the form that the instructions teach is understood too where the bare one was asked for."""
     try:
         return rules.output.parse(text)
     except InvalidOutputError:
-        if rules.protocol is None:
+        inner = rules.protocol.unwrapped(text) if rules.protocol is not None else None
+        if inner is None:
             raise
         with suppress(InvalidOutputError):
-            step = rules.protocol.parse(text, call_id="")
-            if isinstance(step, Said):
-                return rules.output.parse(step.text)
+            return rules.output.parse(inner)
         raise
 
 

@@ -136,7 +136,8 @@ class WaveScheduler:
             seat.near = outcome.endpoint
             return outcome
 
-        async def use(call: ToolCall) -> ToolReport:
+        async def use(call: ToolCall, again: bool) -> ToolReport:
+            del again
             answer = await self._tools.call(call, job.tools)
             event = ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s)
             self._sink.emit(event)
