@@ -10,6 +10,7 @@ from typing import Generic, Self, TypeVar
 from aurora_swarm.dispatch.routing import View
 from aurora_swarm.errors import NoEndpointsError, UsageError
 from aurora_swarm.pools.runtime import Runtime
+from aurora_swarm.values.capabilities import Capabilities
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.statistics import PoolStatistics
 
@@ -84,6 +85,11 @@ class Fleet(Generic[PartT]):
     def model(self) -> str:
         """The model that prompts are sent to; empty for whatever an endpoint serves."""
         return self._runtime.model
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What can be asked of every endpoint of this pool, by the kinds of backends that they are."""
+        return self._runtime.capabilities(self._members)
 
     @property
     def concurrency(self) -> int:

@@ -16,6 +16,7 @@ from aurora_swarm.pools.facts import Facts
 from aurora_swarm.pools.runtime import Runtime
 from aurora_swarm.ports.transport import Transport
 from aurora_swarm.values.call import Call, Sampling
+from aurora_swarm.values.capabilities import Capabilities
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.reply import EndpointInfo
 
@@ -75,7 +76,11 @@ class ModelRuntime(Runtime):
         model: Model name sent with every prompt; empty for whatever an endpoint serves.
         sampling: How tokens are picked where a call does not say.
         policy: How the servers are asked.
+        capabilities: What the endpoints can do: one for all, or one for each; None for what is usual.
     """
+
+    kind = "vllm"
+    """What is usual."""
 
     def __init__(
         self,
@@ -86,6 +91,7 @@ class ModelRuntime(Runtime):
         model: str = "",
         sampling: Sampling | None = None,
         policy: ModelPolicy | None = None,
+        capabilities: Sequence[Capabilities] | None = None,
     ) -> None:
         self.policy = policy or ModelPolicy()
         self.facts = Facts(transport, self._told)
@@ -93,7 +99,7 @@ class ModelRuntime(Runtime):
         self._rooms = Rooms()
         self._views: dict[tuple[View, frozenset[int]], View] = {}
         budgeted = BudgetedTransport(transport, self.budget, self.facts, max_context=self.policy.model_max_context)
-        super().__init__(endpoints, budgeted, limits=limits, model=model, sampling=sampling)
+        super().__init__(endpoints, budgeted, limits=limits, model=model, sampling=sampling, capabilities=capabilities)
         self._indices = {id(endpoint): i for i, endpoint in enumerate(self.dispatcher.endpoints)}
 
     @property

@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack
 from aurora_swarm.dispatch.dispatcher import Dispatcher, Limits
 from aurora_swarm.dispatch.routing import View
 from aurora_swarm.ports.transport import Transport
+from aurora_swarm.transports.capabilities import capabilities_of, meet
 from aurora_swarm.values.call import Call, Sampling
+from aurora_swarm.values.capabilities import Capabilities
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.message import Message
 
@@ -22,7 +24,11 @@ class Runtime:
         limits: What may be spent.
         model: Model name sent with every prompt; empty for whatever an endpoint serves.
         sampling: How tokens are picked where a call does not say.
+        capabilities: What the endpoints can do: one for all, or one for each; None for what is usual.
     """
+
+    kind = "generate"
+    """What is usual."""
 
     def __init__(
         self,
@@ -32,7 +38,9 @@ class Runtime:
         limits: Limits,
         model: str = "",
         sampling: Sampling | None = None,
+        capabilities: Sequence[Capabilities] | None = None,
     ) -> None:
+        self._capabilities = tuple(capabilities or (capabilities_of(self.kind),))
         self.dispatcher = Dispatcher(endpoints, transport, limits=limits)
         self.transport = transport
         self.model = model
@@ -46,6 +54,11 @@ class Runtime:
         if max_tokens is not None:
             sampling = Sampling(max_tokens, sampling.temperature, sampling.top_p, sampling.seed, sampling.stop)
         return Call(messages=(Message("user", prompt),), model=self.model, sampling=sampling, prefix=prefix)
+
+    def capabilities(self, members: Sequence[int]) -> Capabilities:
+        """What can be asked of every one of `members`; at least one."""
+        known = self._capabilities
+        return known[0] if len(known) == 1 else meet(dict.fromkeys(known[member] for member in members))
 
     @property
     def max_tokens_aggregation(self) -> int | None:

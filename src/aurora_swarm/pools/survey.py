@@ -6,9 +6,10 @@ from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
 
-from aurora_swarm.errors import CallError, NothingListensError, UsageError
+from aurora_swarm.errors import AuthenticationError, CallError, NothingListensError, UsageError
 from aurora_swarm.pools.flow import as_they_finish
 from aurora_swarm.ports.transport import Transport
+from aurora_swarm.transports.mixed import MODEL
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.reply import EndpointInfo
 
@@ -30,8 +31,12 @@ class Sighting(msgspec.Struct, frozen=True):
     error: CallError | None
 
     def serves(self, model: str) -> bool:
-        """Whether the endpoint is up and may serve `model`; one that lists no models may."""
-        return self.info is not None and (not model or not self.info.models or model in self.info.models)
+        """Whether the endpoint is up and may serve what it is asked for: the model of its own tag, else `model`.
+
+        One that lists no models may.
+        """
+        wanted = self.endpoint.tags.get(MODEL, model)
+        return self.info is not None and (not wanted or not self.info.models or wanted in self.info.models)
 
 
 async def look(transport: Transport, endpoint: AgentEndpoint, timeout_s: float) -> Sighting:
@@ -62,7 +67,8 @@ async def first_that_serves(
 
     Raises:
         NothingListensError: No endpoint answers.
-        UsageError: Endpoints answer, and none serves the model; those that they serve are named.
+        UsageError: Endpoints answer, and none serves the model (those that they serve are named), or all refuse the
+            key.
     """
     seen: list[Sighting] = []
     sightings = as_they_finish(endpoints, lambda _, e: look(transport, e, timeout_s), width=WIDTH)
@@ -77,6 +83,9 @@ async def first_that_serves(
 
 
 def _nobody(seen: list[Sighting], model: str) -> UsageError:
+    refused = [s.error for s in seen if isinstance(s.error, AuthenticationError)]
+    if len(refused) == len(seen):
+        return UsageError(f"no endpoint takes the key ({refused[0]})", remedy=refused[0].remedy)
     served = sorted({name for s in seen if s.info for name in s.info.models})
     if served:
         return UsageError(f"no endpoint serves the model {model}", remedy=f"they serve: {', '.join(served)}")

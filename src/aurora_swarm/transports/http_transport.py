@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import cast
 
 import msgspec
 
@@ -22,7 +23,7 @@ from aurora_swarm.transports.inquiry import Inquiry
 from aurora_swarm.transports.openai_chat import OpenAIChatWire
 from aurora_swarm.transports.parts import refuse_unequal
 from aurora_swarm.transports.requests import ABSENT, Requests, body_of, now_s, raise_for_status
-from aurora_swarm.transports.wire import BatchWire, StreamWire, Wire
+from aurora_swarm.transports.wire import BatchWire, RoutedWire, StreamWire, Wire
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.reply import Delta, Embeddings, EndpointInfo, EndpointLoad, Reply
@@ -38,8 +39,14 @@ class HttpTransport:
         http: Carries the bytes; closed with this transport.
         wire: How a call is written and its answer read; OpenAI chat completions when None.
         batch: How many calls are written in one request, so that each means what it means alone; None for never.
-        api_key: Bearer token; replaced by ``***`` wherever a server's words repeat it.
+        ask: Makes what asks endpoints about themselves; None for what OpenAI-compatible engines can be asked.
+        embeds: Whether texts can be embedded there; None for wherever the wire names a model.
+        api_key: A bearer token, unless `key_header` says otherwise; replaced by ``***`` wherever a server's words
+            repeat it.
+        key_header: The header that carries the key.
         headers: Further headers of every request.
+        streamed: Whether `send` asks for a streamed answer too, so that its reply tells when the first token came; a
+            wire that cannot stream takes no notice.
         idle_timeout_s: Longest silence within a streamed answer.
 
     Raises:
@@ -52,28 +59,38 @@ class HttpTransport:
         wire: Wire | None = None,
         *,
         batch: BatchWire | None = None,
+        ask: Callable[[Requests, Wire], Inquiry] = Inquiry,
+        embeds: bool | None = None,
         api_key: str | None = None,
+        key_header: str = "authorization",
         headers: Mapping[str, str] | None = None,
+        streamed: bool = False,
         idle_timeout_s: float = 120.0,
     ) -> None:
         self._http = http
         self._wire: Wire = wire or OpenAIChatWire()
         self._batch = batch
         self._embeddings = EmbeddingsWire()
-        self._requests = Requests(http, api_key=api_key, headers=headers or {})
-        self._inquiry = Inquiry(self._requests, self._wire)
+        self._embeds = self._wire.names_model if embeds is None else embeds
+        self._requests = Requests(http, api_key=api_key, headers=headers or {}, key_header=key_header)
+        self._inquiry = ask(self._requests, self._wire)
+        self._routes = self._wire if isinstance(self._wire, RoutedWire) else None
+        self._streamed = streamed and isinstance(self._wire, StreamWire)
         self._idle_timeout_s = idle_timeout_s
         self._without_batch: set[str] = set()
 
     async def send(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> Reply:
         """One call, one whole answer."""
+        if self._streamed:
+            return await self._last_of(self.stream(endpoint, call, timeout_s=timeout_s))
         wire, model, left_s = self._wire, call.model, timeout_s
         try:  # the hot path: a context manager would cost as much as the encoding
             if not model and wire.names_model:
                 model, left_s = await self._inquiry.model(endpoint, model, timeout_s)
             body, requests = wire.encode(call, model), self._requests
+            path = wire.path if self._routes is None else self._routes.route(model, streamed=False)
             reply = await self._http.request(
-                "POST", requests.url(endpoint, wire.path), body=body, headers=requests.headers, timeout_s=left_s
+                "POST", requests.url(endpoint, path), body=body, headers=requests.headers, timeout_s=left_s
             )
             return wire.decode(body_of(reply))
         except CallError as error:
@@ -95,20 +112,23 @@ class HttpTransport:
             model, left_s = await self._inquiry.model(endpoint, call.model, timeout_s)
             async with self._requests.stream(
                 endpoint,
-                wire.path,
+                wire.path if self._routes is None else self._routes.route(model, streamed=True),
                 wire.encode_stream(call, model),
                 timeout_s=left_s,
                 idle_timeout_s=self._idle_timeout_s,
             ) as stream:
                 await raise_for_status(stream)
-                decoder, ttft_s = wire.decoder(), None
+                decoder, ttft_s, said = wire.decoder(), None, False
                 async for chunk in stream.chunks():  # to the body's end, so that its connection can be used again
                     text = decoder.feed(chunk)
+                    if ttft_s is None and decoder.begun:
+                        ttft_s = now_s() - started
                     if text:
-                        ttft_s = now_s() - started if ttft_s is None else ttft_s
+                        said = True
                         yield Delta(text)
                 reply = decoder.end(framed=bool(_FRAMINGS.intersection(stream.headers)))
-                yield Delta("", msgspec.structs.replace(reply, ttft_s=ttft_s))
+                # An answer that came as a tool's arguments is known when it is whole.
+                yield Delta("" if said else reply.text, msgspec.structs.replace(reply, ttft_s=ttft_s))
 
     async def send_many(
         self, endpoint: AgentEndpoint, calls: Sequence[Call], *, timeout_s: float
@@ -142,7 +162,7 @@ class HttpTransport:
         if not texts:
             return Embeddings(())
         with self._placing_errors(endpoint):
-            if not self._wire.names_model:
+            if not self._embeds:
                 problem = f"POST {self._wire.path} cannot embed texts"
                 raise RequestRejectedError(problem, remedy="use an OpenAI-compatible server")
             model, left_s = await self._inquiry.model(endpoint, model, timeout_s)
@@ -192,6 +212,17 @@ class HttpTransport:
     async def aclose(self) -> None:
         """Release connections. May be called twice."""
         await self._http.aclose()
+
+    async def _last_of(self, deltas: AsyncIterator[Delta]) -> Reply:
+        """The whole reply; the stream is left in order also where it fails or is cancelled."""
+        reply: Reply | None = None
+        try:
+            async for delta in deltas:
+                reply = delta.reply
+        finally:
+            await cast("AsyncGenerator[Delta]", deltas).aclose()
+        assert reply is not None, "a stream ends with its reply, or raises"
+        return reply
 
     async def _post_batch(self, endpoint: AgentEndpoint, path: str, body: bytes, timeout_s: float) -> bytes:
         try:

@@ -11,7 +11,7 @@ from aurora_swarm.errors import BadResponseError, TruncatedError
 from aurora_swarm.transports.sse import SseParser
 from aurora_swarm.transports.tool_calls import PartialCalls, arguments_of, told_apart
 from aurora_swarm.transports.wire import WireUsage, decoded, encoded, raise_if_aborted, raise_reported, usage_of
-from aurora_swarm.values.call import Call, OfferedTool, Sampling
+from aurora_swarm.values.call import Call, OfferedTool
 from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.reply import Reply, Usage
 

@@ -26,14 +26,17 @@ class Requests:
         http: Carries the bytes.
         api_key: Bearer token; replaced by ``***`` wherever a server's words repeat it.
         headers: Further headers of every request.
+        key_header: Where the key goes; as a bearer token into ``authorization``, as it is into any other.
 
     Raises:
         UsageError: A header holds what a header cannot.
     """
 
-    def __init__(self, http: Http, *, api_key: str | None, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, http: Http, *, api_key: str | None, headers: Mapping[str, str], key_header: str = "authorization"
+    ) -> None:
         self.http = http
-        self.headers = _checked_headers(api_key, headers)
+        self.headers = _checked_headers(api_key, headers, key_header)
         self._secrets = tuple(filter(None, (api_key,)))
         self._urls: dict[tuple[int, str], str] = {}
         self._placed: list[AgentEndpoint] = []
@@ -124,7 +127,7 @@ def _without(secret: str, text: str) -> str:
     return text
 
 
-def _checked_headers(api_key: str | None, headers: Mapping[str, str]) -> dict[str, str]:
+def _checked_headers(api_key: str | None, headers: Mapping[str, str], key_header: str) -> dict[str, str]:
     """All headers of a request.
 
     Raises:
@@ -132,9 +135,9 @@ def _checked_headers(api_key: str | None, headers: Mapping[str, str]) -> dict[st
     """
     merged = {"content-type": "application/json", **{name.lower(): value for name, value in headers.items()}}
     if api_key:
-        merged["authorization"] = f"Bearer {api_key}"
+        merged[key_header] = f"Bearer {api_key}" if key_header == "authorization" else api_key
     for name, value in merged.items():
         if not (value.isascii() and value.isprintable()):
-            what = "the API key" if name == "authorization" else f"the header {name}"
+            what = "the API key" if name == key_header else f"the header {name}"
             raise UsageError(f"{what} holds characters that no header can carry", remedy="check it for line breaks")
     return merged

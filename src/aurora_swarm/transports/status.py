@@ -28,6 +28,12 @@ MAX_RETRY_AFTER_S = 3600.0
 MAX_MESSAGE = 300
 """Characters of a server's message that are shown."""
 
+BUSY = (429, 503, 529)
+"""Statuses by which a server says that it has too much to do; the last one is Anthropic's."""
+
+FAILED_BEHIND = 424
+"""Bedrock's status for a model that failed behind it: the endpoint's fault, although it begins with a 4."""
+
 _READ = 1 << 20
 
 
@@ -42,9 +48,9 @@ def error_from(status: int, headers: Mapping[str, str], body: bytes, *, now: flo
     """
     said = message_in(body)
     problem = f"answered {status}: {said}" if said else f"answered {status}"
-    if status in (429, 503):
+    if status in BUSY:
         return OverloadedError(problem, status=status, retry_after_s=retry_after_s(headers.get("retry-after"), now=now))
-    if status >= 500:
+    if status >= 500 or status == FAILED_BEHIND:
         return ServerError(problem, status=status)
     if status < 400:
         return BadResponseError(problem, status=status, remedy="give the address that answers without a redirect")
@@ -110,7 +116,8 @@ def _message_of(value: dict[str, Any]) -> str:
     if "detail" in value:
         return _detail(value["detail"])
     is_error = value.get("object") == "error" or "choices" not in value
-    return str(value["message"]) if is_error and isinstance(value.get("message"), str) else ""
+    message = value.get("message") or value.get("Message")  # Amazon writes both
+    return message if is_error and isinstance(message, str) else ""
 
 
 def _detail(detail: Any) -> str:

@@ -49,7 +49,13 @@ class Wire(Protocol):
 
 
 class StreamDecoder(Protocol):
-    """Puts together one streamed answer."""
+    """Puts together one streamed answer.
+
+    Attributes:
+        begun: Whether the model has said or called something.
+    """
+
+    begun: bool
 
     def feed(self, chunk: bytes) -> str:
         """The new text in a piece of the body.
@@ -82,6 +88,19 @@ class StreamWire(Wire, Protocol):
 
     def decoder(self) -> StreamDecoder:
         """A fresh decoder for one answer."""
+        ...
+
+
+@runtime_checkable
+class RoutedWire(Wire, Protocol):
+    """A wire whose path depends on what is asked."""
+
+    def route(self, model: str, *, streamed: bool) -> str:
+        """Where to ask, below the endpoint's URL.
+
+        Raises:
+            RequestRejectedError: There is no such place without a model.
+        """
         ...
 
 
