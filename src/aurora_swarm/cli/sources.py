@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from aurora_swarm.inputs.records import InputFormat, count_inputs, read_inputs
 from aurora_swarm.inputs.template import Template
 
-HELD_BYTES = 64 * 2**20
+HELD_BYTES = 4 * 2**20
 """A file up to this size is read and checked as a whole before anything starts; a larger one as it is needed."""
 
 T = TypeVar("T")
