@@ -14,7 +14,10 @@ from typing import Any
 
 import msgspec
 
+from aurora_swarm.agents.compaction import ContextRule
 from aurora_swarm.agents.driver import Task
+from aurora_swarm.agents.native import NativeTools
+from aurora_swarm.agents.protocol import ToolProtocol
 from aurora_swarm.agents.steps import ConstrainedStep
 from aurora_swarm.agents.structured import OutputSpec
 from aurora_swarm.agents.turns import Rules
@@ -65,6 +68,8 @@ class TaskCompiler:
             that has a value of its own keeps it.
         schema_in_words: Whether the system prompt tells the schema of the answer, for engines that are not held to it.
         strip_headers: Whether headers above the system prompt that vary from session to session are dropped.
+        native_tools: Whether tools are asked for by the servers' own protocol, rather than by a constrained step.
+        context: What happens to a conversation that outgrows the model's context.
 
     Raises:
         TemplateError: The task is not a template, or a shared value cannot be written into it.
@@ -81,6 +86,8 @@ class TaskCompiler:
         shared: Mapping[str, Any] | None = None,
         schema_in_words: bool = False,
         strip_headers: bool = True,
+        native_tools: bool = False,
+        context: ContextRule | None = None,
     ) -> None:
         self.spec = spec
         self.model = model
@@ -93,7 +100,9 @@ class TaskCompiler:
         found = fields_in_common(self._template, inputs) if inputs is not None and spec.hoist else {}
         self._plain = lay_out(self._template, {})
         self._layout = lay_out(self._template, {**self._declared, **found})
-        self._shared_step = ConstrainedStep(list(self.tools.values()), self.output) if self.tools else None
+        self._native = native_tools
+        self._context = context
+        self._protocol = self._protocol_of(self.tools) if self.tools else None
         self._prompt = without_session_headers(spec.system_prompt) if strip_headers else spec.system_prompt
         self._system = self._system_message(schema_in_words)
         self._prefix = self._identity_of_prefix()
@@ -160,6 +169,7 @@ class TaskCompiler:
             sampling=self.spec.sampling,
             prefix=self._prefix if layout is self._layout else "",
             timeout_s=self.spec.agent_timeout_s,
+            turn_timeout_s=self.spec.turn_timeout_s,
         )
         return Job(task, tools)
 
@@ -189,21 +199,27 @@ class TaskCompiler:
 
     def _rules(self, tools: Mapping[str, AnyTool], text: str) -> Rules:
         same = all(tools[name] is tool for name, tool in self.tools.items()) if tools else True
-        step = self._shared_step if same else ConstrainedStep(list(tools.values()), self.output)
+        protocol = self._protocol if same else self._protocol_of(tools)
         reminder = f"Now do the task: {text}" if len(text) <= REPEATED_CHARS else "Now go on with the task."
         return Rules(
             output=self.output,
-            protocol=step,
+            protocol=protocol,
             tool_choice=self.spec.tool_choice,
             max_turns=self.spec.max_turns,
             max_retries=self.spec.max_retries,
-            reminder=reminder,
+            reminder="" if self._native else reminder,
+            max_parallel=self.spec.max_parallel_tools,
+            context=self._context,
         )
+
+    def _protocol_of(self, tools: Mapping[str, AnyTool]) -> ToolProtocol:
+        offered = list(tools.values())
+        return NativeTools(offered, self.output) if self._native else ConstrainedStep(offered, self.output)
 
     def _system_message(self, schema_in_words: bool) -> tuple[Message, ...]:
         parts = [self._prompt]
-        if self._shared_step is not None:
-            parts.append(self._shared_step.instructions())
+        if isinstance(self._protocol, ConstrainedStep):
+            parts.append(self._protocol.instructions())
         if schema_in_words and self.output.encoded is not None:
             told = "Answer with one JSON object and nothing else" if not self.tools else "The answer is one JSON object"
             parts.append(f"{told}. Its schema:\n{bytes(self.output.encoded).decode()}")
@@ -225,6 +241,8 @@ class TaskCompiler:
             max_turns=spec.max_turns,
             max_retries=spec.max_retries,
             tool_choice=spec.tool_choice,
+            protocol="" if not self.tools else "native" if self._native else "constrained",
+            compaction="" if self._context is None else self._context.by,
             layout="hoisted" if spec.hoist else "",
         )
 
