@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import hashlib
 import os
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from aurora_swarm.errors import ToolDefinitionError
 from aurora_swarm.tools.beneath import RefusedPathError, names_in, opened_file
 from aurora_swarm.tools.definition import Tool
+from aurora_swarm.tools.stamps import described, is_settled
 
 Read = Callable[..., str]
 
@@ -97,20 +99,31 @@ class FileTool(Tool[..., str]):
         return super().determinant() + os.fsencode(self.root or Path.cwd())
 
     def stamp(self) -> bytes:
-        """Which files are granted, and their state: a changed file is never answered for from an old record."""
+        """Which files are granted, and what is in them, as far as it is read.
+
+        A changed file is never answered for from an old record; one that was only touched, or copied, is.
+        """
         granted = self.grants.get("path")
         if granted is None or isinstance(granted, str):
             return super().stamp()
-        return msgspec.json.encode([(path, self.resource({"path": path})) for path in granted])
+        return msgspec.json.encode([(path, self._content(path)) for path in granted])
 
     def resource(self, arguments: Mapping[str, Any]) -> str | None:
-        """Size, time of change and inode of what a call would read; None for what cannot be read, or is a folder."""
+        """State of the file that a call would read; None for what cannot be read, is a folder, or changed just now."""
         try:
             with opened_file(self.root or Path.cwd(), str(arguments["path"])) as descriptor:
                 state = os.fstat(descriptor)
         except (RefusedPathError, KeyError):
             return None
-        return f"{state.st_dev}:{state.st_ino}:{state.st_size}:{state.st_mtime_ns}"
+        return described(state) if is_settled(state) else None
+
+    def _content(self, path: str) -> str:
+        try:
+            with opened_file(self.root or Path.cwd(), path) as descriptor:
+                data = _read(descriptor, 4 * (self.max_chars + 1))
+                return f"{os.fstat(descriptor).st_size}:{hashlib.sha256(data).hexdigest()}"
+        except RefusedPathError:
+            return ""
 
 
 def _granted(tool: FileTool, grants: Mapping[str, Any]) -> FileTool:

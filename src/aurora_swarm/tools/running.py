@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from aurora_swarm.errors import AuroraSwarmError
-from aurora_swarm.tools.beneath import RefusedPathError
 from aurora_swarm.tools.bucket import TokenBucket
 from aurora_swarm.tools.definition import AnyTool
 from aurora_swarm.tools.flights import Execution, Flight
+from aurora_swarm.tools.refusal import RefusedError
 from aurora_swarm.tools.texts import MAX_FAILURE_CHARS, clean
 from aurora_swarm.tools.threads import GivenUpError, ToolThreads
 
@@ -64,7 +64,7 @@ class Runner:
             return _failure(tool, why, is_late=late)
         except GivenUpError as error:
             return _failure(tool, str(error), is_late=True)
-        except (AuroraSwarmError, RefusedPathError) as error:
+        except (AuroraSwarmError, RefusedError) as error:
             return _failure(tool, f"failed: {error}")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's tool may raise anything; the model is told
             return _failure(tool, f"failed: {type(error).__name__}: {error}")

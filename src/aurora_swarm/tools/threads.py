@@ -23,7 +23,7 @@ class GivenUpError(Exception):
     """A tool did not come to an end; the text goes on from the tool's name (``took longer than 5 s``)."""
 
 
-class _DaemonThreads(Executor):
+class DaemonThreads(Executor):
     """Starts a thread where none is idle. Unlike those of `concurrent.futures`, they do not delay the program's end.
 
     Attributes:
@@ -102,7 +102,7 @@ class ToolThreads:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._threads = _DaemonThreads()
+        self._threads = DaemonThreads()
         self._slots = asyncio.Semaphore(limit)
 
     async def run(self, function: Callable[[], T], timeout_s: float) -> T:

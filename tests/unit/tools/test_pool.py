@@ -411,6 +411,7 @@ def test_a_changed_file_is_read_again(tmp_path):
     wish = ToolCall("id", "read_file", {"path": "f"})
 
     async def main(pool):
+        await asyncio.sleep(0.03)  # so old that another change would be seen
         first = await pool.call(wish, {"read_file": tool})
         again = await pool.call(wish, {"read_file": tool})
         (tmp_path / "f").write_text("other")
