@@ -50,7 +50,7 @@ _ABORTS = frozenset(("malformed_model_output", "malformed_tool_use"))
 _BUSY = frozenset(("throttlingException", "serviceUnavailableException"))
 
 
-class _Inference(msgspec.Struct, omit_defaults=True, rename="camel"):
+class _Inference(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
