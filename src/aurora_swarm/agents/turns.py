@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 from aurora_swarm.agents.calls import CallIds, carried, refusal
+from aurora_swarm.agents.compaction import ContextRule, fits, shortened, summed_up, to_sum_up
 from aurora_swarm.agents.conversation import Conversation, readable, spoken
 from aurora_swarm.agents.protocol import Offer, Said, ToolProtocol
 from aurora_swarm.agents.structured import OutputSpec, Parsed
@@ -42,6 +43,7 @@ class Rules(msgspec.Struct, frozen=True):
         reminder: Said after each tool's answer, because a small model has forgotten the task by then; empty for
             nothing.
         max_parallel: Tool calls of this agent under way at a time.
+        context: What happens when the conversation outgrows the model's context; None for nothing.
     """
 
     output: OutputSpec
@@ -51,6 +53,7 @@ class Rules(msgspec.Struct, frozen=True):
     max_retries: int = 2
     reminder: str = ""
     max_parallel: int = 8
+    context: ContextRule | None = None
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -63,6 +66,7 @@ class Ask(msgspec.Struct, frozen=True):
         turns_left: Turns that may still follow.
         tools: What it may call by the server's own protocol.
         tool_choice: Whether it must call one of `tools`, may, or may not.
+        purpose: ``turn``, or ``summary`` where the text is wanted to stand for older steps.
     """
 
     messages: tuple[Message, ...]
@@ -71,6 +75,7 @@ class Ask(msgspec.Struct, frozen=True):
     turns_left: int
     tools: tuple[OfferedTool, ...] = ()
     tool_choice: Literal["auto", "required", "none"] = "auto"
+    purpose: Literal["turn", "summary"] = "turn"
 
 
 class UseTools(msgspec.Struct, frozen=True):
@@ -115,9 +120,12 @@ def converse(rules: Rules, messages: Sequence[Message]) -> Turns:
 
     Raises:
         InvalidOutputError: No valid answer came within `max_retries` re-asks; tools were not run again for them.
+        AgentError: It outgrows the context and cannot be shortened enough.
     """
     turns = _Conversing(rules, messages)
     while True:
+        if rules.context is not None:
+            yield from turns.make_fit(rules.context)
         offer = turns.offer()
         reply = yield Ask(
             turns.talk.messages(),
@@ -156,6 +164,30 @@ class _Conversing:
         if rules.protocol is None:
             return Offer(rules.output.encoded)
         return rules.protocol.offer(may_use=self._may_use, may_answer=self._may_answer, has_called=self._has_called)
+
+    def make_fit(self, rule: ContextRule) -> Generator[Step, Heard, None]:
+        """Shorten what would outgrow the context.
+
+        Raises:
+            AgentError: That cannot be done.
+        """
+        talk = self.talk
+        if fits(talk.beginning, talk.exchanges, rule):
+            return
+        if rule.by == "model" and (request := to_sum_up(talk.beginning, talk.exchanges, rule)):
+            reply = yield self._ask_for_summary(request)
+            assert isinstance(reply, Reply)
+            talk.exchanges = summed_up(talk.exchanges, reply.text, rule)
+        if not fits(talk.beginning, talk.exchanges, rule):
+            talk.exchanges = shortened(talk.beginning, talk.exchanges, rule)
+
+    def _ask_for_summary(self, request: tuple[Message, ...]) -> Ask:
+        protocol = self._rules.protocol
+        left = self._rules.max_turns - self.turn - 1
+        if protocol is None:
+            return Ask(request, None, self.turn, left, purpose="summary")
+        offer = protocol.offer(may_use=False, may_answer=True, has_called=self._has_called)
+        return Ask(request, None, self.turn, left, offer.tools, offer.tool_choice, purpose="summary")
 
     def understand(self, reply: Reply) -> Answer | tuple[ToolCall, ...]:
         """The answer that a reply gives, or the calls that it asks for.

@@ -1,0 +1,211 @@
+"""One agent under way: what it asks, calls and hears, and what that has taken so far."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from aurora_swarm.agents.budgets import Purse
+from aurora_swarm.agents.endings import endable
+from aurora_swarm.agents.task import AskModel, Keep, Task, ToolReport, UseTool
+from aurora_swarm.agents.turns import Answer, Ask, Heard, Step, converse
+from aurora_swarm.errors import AgentTimeoutError, AuroraSwarmError
+from aurora_swarm.values.call import Call
+from aurora_swarm.values.message import ToolCall
+from aurora_swarm.values.outcome import Outcome
+from aurora_swarm.values.reply import Reply, Usage
+
+
+class CallFailedError(Exception):
+    """Carries a call's error out of the conversation.
+
+    Args:
+        error: Why there was no answer.
+    """
+
+    def __init__(self, error: AuroraSwarmError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class LivingAgent:
+    """One agent, and what it has spent.
+
+    Args:
+        task: What it is to do.
+        ask: Places a call.
+        use: Calls a tool.
+        keep: Makes durable what it hears, or None.
+        purse: Bounds what it spends, or None.
+
+    Attributes:
+        turns: Model turns taken, as all below also those of the recording.
+        attempts: Requests sent.
+        usage: Tokens spent.
+        tool_calls: Tool calls that the model asked for.
+        tools_executed: Those that ran for this agent in this run.
+        in_doubt: Those that were not made again because they may have happened.
+        endpoint: URL of who answered last.
+        text: The model's last text.
+        ttft_s: Seconds to the first token of the first reply, where that is known.
+    """
+
+    def __init__(self, task: Task, ask: AskModel, use: UseTool, keep: Keep | None, purse: Purse | None) -> None:
+        self._task = task
+        self._ask = ask
+        self._use = use
+        self._keep = keep
+        self._purse = purse
+        self._heard = 0
+        self.turns = 0
+        self.attempts = 0
+        self.usage = Usage()
+        self.tool_calls = 0
+        self.tools_executed = 0
+        self.in_doubt = 0
+        self.endpoint = ""
+        self.text = ""
+        self.ttft_s: float | None = None
+
+    async def live(self, recorded: Sequence[Heard]) -> Answer:
+        """Lead the conversation to its end.
+
+        Args:
+            recorded: What was heard in an earlier run; what does not fit is dropped with all after it.
+
+        Raises:
+            CallFailedError: A call to the model failed.
+            AgentError: Whatever else ends an agent.
+        """
+        turns = converse(self._task.rules, self._task.messages)
+        try:
+            step = next(turns)
+            for heard in recorded:
+                if not _fits(step, heard):
+                    break
+                self._note(step, heard)
+                step = turns.send(heard)
+            # Whether tools were begun before the interruption nobody knows, where they are the first step after it.
+            again = self._heard > 0
+            while True:
+                heard = await (self._asked(step) if isinstance(step, Ask) else self._used(step.calls, again=again))
+                again = False
+                self._note(step, heard)
+                step = turns.send(heard)
+                if self._keep is not None:
+                    await self._keep(self._heard - 1, heard)
+        except StopIteration as end:
+            answer: Answer = end.value
+            return answer
+
+    def _note(self, step: Step, heard: Heard) -> None:
+        """Count what was heard, now or in an earlier run."""
+        self._heard += 1
+        if not isinstance(step, Ask):
+            self.tool_calls += len(step.calls)
+            return
+        assert isinstance(heard, Reply)
+        self.turns = max(self.turns, step.turn + 1)
+        self.attempts += 1
+        self.usage += heard.usage
+        self.text = heard.text
+        if self._heard == 1:
+            self.ttft_s = heard.ttft_s
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    async def _asked(self, step: Ask) -> Reply:
+        task = self._task
+        call = Call(
+            messages=step.messages,
+            model=task.model,
+            sampling=task.sampling,
+            schema=step.schema,
+            agent=task.key,
+            turn=step.turn,
+            turns_left=step.turns_left,
+            prefix=task.prefix,
+            tools=step.tools,
+            tool_choice=step.tool_choice,
+        )
+        outcome = await (self._placed(call) if self._purse is None else self._paid(call, self._purse))
+        self.endpoint = outcome.endpoint.url if outcome.endpoint else self.endpoint
+        self.attempts += len(outcome.failures)
+        if outcome.reply is None:
+            self.turns = max(self.turns, step.turn + 1)
+            assert outcome.error is not None
+            raise CallFailedError(outcome.error)
+        return outcome.reply
+
+    async def _paid(self, call: Call, purse: Purse) -> Outcome:
+        call, hold = purse.reserve(call, _now_s())
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._placed(call)
+            return outcome
+        finally:
+            purse.settle(hold, outcome)
+
+    async def _placed(self, call: Call) -> Outcome:
+        limit_s = self._task.turn_timeout_s
+        if limit_s is None:
+            return await self._ask(call)
+        clock = asyncio.timeout(limit_s)
+        try:
+            async with clock:
+                return await self._ask(call)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            self.turns = max(self.turns, call.turn + 1)
+            problem = f"turn {call.turn + 1} took longer than {limit_s:g} s"
+            raise AgentTimeoutError(problem, remedy="allow more with turn_timeout") from None
+
+    # -- using tools -------------------------------------------------------------------------------------------
+
+    async def _used(self, calls: Sequence[ToolCall], *, again: bool) -> list[str]:
+        reports = await (self._run(calls, again) if self._purse is None else self._run_paid(calls, again, self._purse))
+        for report in reports:
+            self.tools_executed += report.executed
+            self.in_doubt += report.in_doubt
+        return [report.text for report in reports]
+
+    async def _run_paid(self, calls: Sequence[ToolCall], again: bool, purse: Purse) -> list[ToolReport]:
+        hold = purse.reserve_tools(len(calls), _now_s())
+        executed = len(calls)
+        try:
+            reports = await self._run(calls, again)
+            executed = sum(report.executed for report in reports)
+            return reports
+        finally:
+            purse.settle_tools(hold, executed)
+
+    async def _run(self, calls: Sequence[ToolCall], again: bool) -> list[ToolReport]:
+        """The reports on calls in their order; no more of them under way at a time than the rules allow."""
+        if len(calls) == 1:
+            return [await endable(self._use(calls[0], again))]
+        reports: dict[int, ToolReport] = {}
+        waiting = iter(enumerate(calls))
+
+        async def work() -> None:
+            for place, call in waiting:
+                reports[place] = await endable(self._use(call, again))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(len(calls), self._task.rules.max_parallel)):
+                    group.create_task(work())
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return [reports[place] for place in range(len(calls))]
+
+
+def _fits(step: Step, heard: Heard) -> bool:
+    """Whether something recorded is what a step waits for."""
+    if isinstance(step, Ask):
+        return isinstance(heard, Reply)
+    return not isinstance(heard, Reply | str) and len(heard) == len(step.calls)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
