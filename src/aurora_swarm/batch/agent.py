@@ -4,83 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
     Callable,
     Coroutine,
-    Iterable,
     Mapping,
     Sequence,
 )
-from contextlib import AsyncExitStack, asynccontextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ParamSpec, TypedDict, Unpack
 
-import msgspec
 from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from aurora_swarm.agents.turns import ToolChoice
-from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.loop import run_on_loop
-from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
+from aurora_swarm.batch.run import BatchOptions, Inputs, open_batch
+from aurora_swarm.batch.scheduler import OnResult
 from aurora_swarm.batch.spec import BatchSpec, Compaction, ToolLike, ToolProtocol
 from aurora_swarm.errors import UsageError
-from aurora_swarm.journal.open import open_journal
-from aurora_swarm.pools.open import Backend, PoolOptions, Say, open_pool
+from aurora_swarm.pools.open import Backend
 from aurora_swarm.ports.sink import Sink
-from aurora_swarm.settings import Settings, load_settings
-from aurora_swarm.telemetry.fanout import Fanout
-from aurora_swarm.tools.pool import ToolPool
 from aurora_swarm.values.budget import Budget, Price
 from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.outcome import AgentResult
 
-Inputs = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 OutputT = TypeVar("OutputT", bound=BaseModel, default=Any)
 ReturnT = TypeVar("ReturnT")
 ParamsT = ParamSpec("ParamsT")
-
-
-class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a batch runs and who watches it; what it does is a `BatchSpec`.
-
-    Args:
-        model: Model name; empty for the first that the backend serves.
-        backend: See `open_pool`; None for the hostfile named by ``AURORA_SWARM_HOSTFILE``.
-        max_inflight: Model calls under way at a time; None for what the backend can take.
-        journal: File that keeps finished work; the same call with the same file resumes. None keeps nothing.
-        on_result: Called with each result once it is durable; may be a coroutine function.
-        timeout_s: Seconds for one request.
-        sinks: Told what happens.
-        say: Told in plain sentences what takes time before the first result.
-        local_model: GGUF file for ``local://``.
-        budget: What the run may spend; None bounds nothing.
-        price: What its model costs, for a budget in money and for the cost of a run.
-        warm: Whether what all agents share is computed once on each endpoint before the rest follows, where that pays.
-        prefetch: Whether an agent's prefix is asked for shortly before its tool returns, for engines that offload
-            their cache.
-        streamed: Whether answers are streamed, so that the time to the first token is measured.
-    """
-
-    model: str = ""
-    backend: Backend | None = None
-    max_inflight: int | None = None
-    journal: str | Path | None = None
-    on_result: OnResult | None = None
-    timeout_s: float = 300.0
-    sinks: tuple[Sink, ...] = ()
-    say: Say | None = None
-    local_model: str | None = None
-    budget: Budget | None = None
-    price: Price | None = None
-    warm: bool = True
-    prefetch: bool = False
-    streamed: bool = False
 
 
 class BatchKeywords(TypedDict, total=False):
@@ -134,94 +86,6 @@ def planned(task: str, **said: Unpack[BatchKeywords]) -> tuple[BatchSpec, BatchO
     given |= {name: tuple(given[name]) for name in ("tools", "sinks") if name in given}
     options = {name: given.pop(name) for name in BatchOptions.__struct_fields__ if name in given}
     return BatchSpec(task=task, sampling=sampling, **given), BatchOptions(**options)
-
-
-async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> AsyncGenerator[AgentResult[Any], None]:
-    """Run a batch; yield each result when it is final and, with a journal, durable.
-
-    Args:
-        spec: What it does.
-        inputs: Pulled as agents finish; a list is checked as a whole before anything starts.
-        options: Where it runs.
-
-    Yields:
-        Exactly one result per input, in order of completion.
-
-    Raises:
-        UsageError: Something given is wrong; nothing was sent.
-        StorageError: The journal cannot be written any more; what is unsaved is named.
-    """
-    async with open_batch(spec, inputs, options) as results:
-        async for result in results:
-            yield result
-
-
-@asynccontextmanager
-async def open_batch(
-    spec: BatchSpec, inputs: Inputs, options: BatchOptions
-) -> AsyncIterator[AsyncGenerator[AgentResult[Any], None]]:
-    """The results of `run_batch`, without a generator of its own around them. Leaving the context ends the work."""
-    settings = load_settings(os.environ)
-    spec = _with_max_tokens(spec, settings.max_tokens)
-    if isinstance(inputs, Sequence):
-        TaskCompiler(spec, "").check(inputs)
-    backend = _backend(options, settings)
-    async with AsyncExitStack() as stack:
-        journal = await open_journal(options.journal)
-        stack.push_async_callback(journal.aclose)
-        _pass_on(journal.notes, options.say)
-        opened = open_pool(backend, _held(spec, options, settings), say=options.say)
-        pool = await stack.enter_async_context(opened)
-        tools = ToolPool()
-        stack.push_async_callback(tools.aclose)
-        scheduler = WaveScheduler(
-            TaskCompiler(spec, options.model or pool.model),
-            pool,
-            tools,
-            journal,
-            Fanout(*options.sinks),
-            max_inflight=options.max_inflight,
-            on_result=options.on_result,
-        )
-        results = scheduler.results(inputs, len(inputs) if isinstance(inputs, Sequence) else None)
-        stack.push_async_callback(results.aclose)
-        yield results
-
-
-def _backend(options: BatchOptions, settings: Settings) -> Backend:
-    backend = settings.hostfile if options.backend is None else options.backend
-    if backend is None:
-        raise UsageError(
-            "there is no backend",
-            remedy="give backend='vllm://host:8000', a hostfile or 'local://', or set AURORA_SWARM_HOSTFILE",
-        )
-    return backend
-
-
-def _held(spec: BatchSpec, options: BatchOptions, settings: Settings) -> PoolOptions:
-    return PoolOptions(
-        model=options.model or settings.model or "",
-        concurrency=options.max_inflight,
-        timeout_s=options.timeout_s,
-        sampling=spec.sampling,
-        api_key=settings.api_key,
-        local_model=options.local_model or settings.local_model,
-        cache_dir=settings.cache_dir,
-    )
-
-
-def _with_max_tokens(spec: BatchSpec, max_tokens: int | None) -> BatchSpec:
-    """The batch with the environment's bound on tokens, where it sets none itself."""
-    if max_tokens is None or spec.sampling.max_tokens is not None:
-        return spec
-    return msgspec.structs.replace(spec, sampling=msgspec.structs.replace(spec.sampling, max_tokens=max_tokens))
-
-
-def _pass_on(notes: Iterable[str], say: Say | None) -> None:
-    """What a journal found when it was opened: damage, and where it was put aside."""
-    if say is not None:
-        for note in notes:
-            say(note)
 
 
 def _blocking(function: Callable[ParamsT, Coroutine[Any, Any, ReturnT]]) -> Callable[ParamsT, ReturnT]:

@@ -242,7 +242,7 @@ class TaskCompiler:
             max_retries=spec.max_retries,
             tool_choice=spec.tool_choice,
             protocol="" if not self.tools else "native" if self._native else "constrained",
-            compaction="" if self._context is None else self._context.by,
+            compaction=spec.compaction if self.tools else "",
             layout="hoisted" if spec.hoist else "",
         )
 

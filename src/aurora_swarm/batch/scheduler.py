@@ -11,11 +11,10 @@ import msgspec
 from aurora_swarm.agents.driver import ToolReport, run_agent
 from aurora_swarm.batch.compiler import Job, TaskCompiler
 from aurora_swarm.batch.demand import Entry, Seat, Slots
-from aurora_swarm.batch.stored import from_record, to_record
+from aurora_swarm.batch.ledger import Ledger, Page
 from aurora_swarm.errors import CallbackError, StorageError, UsageError
 from aurora_swarm.pools.flow import as_they_finish
 from aurora_swarm.pools.pool import Pool
-from aurora_swarm.ports.journal import Journal
 from aurora_swarm.ports.sink import Sink
 from aurora_swarm.tools.pool import ToolPool
 from aurora_swarm.values.call import Call
@@ -40,7 +39,7 @@ class WaveScheduler:
         compiler: Makes jobs of inputs.
         pool: Where the model is.
         tools: Where the tools are.
-        journal: Keeps finished work.
+        ledger: Keeps finished work, and the turns of what is not finished.
         sink: Is told what happens.
         max_inflight: Model calls of this batch under way at a time; None for what the pool can take.
         on_result: Called with each result once it is durable; may be a coroutine function.
@@ -51,7 +50,7 @@ class WaveScheduler:
         compiler: TaskCompiler,
         pool: Pool,
         tools: ToolPool,
-        journal: Journal,
+        ledger: Ledger,
         sink: Sink,
         *,
         max_inflight: int | None = None,
@@ -60,14 +59,13 @@ class WaveScheduler:
         self._compiler = compiler
         self._pool = pool
         self._tools = tools
-        self._journal = journal
+        self._ledger = ledger
         self._sink = sink
         limit = max_inflight or pool.concurrency
         self._slots = Slots(limit)
         self._keeps = all(tool.is_quick for tool in compiler.tools.values())
         self._width = limit if self._keeps else AGENTS_PER_SLOT * limit
         self._on_result = on_result
-        self._unsaved: list[int] = []
 
     async def results(
         self, inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], total: int | None
@@ -94,7 +92,7 @@ class WaveScheduler:
                 yield result
             finished = True
         except StorageError as error:
-            error.unsaved = tuple(sorted(self._unsaved))
+            error.unsaved = self._ledger.unsaved
             raise
         finally:
             await flow.aclose()
@@ -113,20 +111,14 @@ class WaveScheduler:
             job = self._compiler.compile(index, values)
         except UsageError as error:
             return AgentResult(index=index, key="", ok=False, output=None, error=error)
-        result = await self._recall(job)
-        if result is None:
-            result = await self._live(job, seat)
-            seat.leave()
-            if result.ok:
-                await self._save(result)
-        return result
+        page = await self._ledger.open(job.task.key, index)
+        if page.result is not None:
+            return page.result
+        result = await self._live(job, seat, page)
+        seat.leave()
+        return await page.finish(result)
 
-    async def _recall(self, job: Job) -> AgentResult[Any] | None:
-        found = await self._journal.find([job.task.key])
-        record = found.get(job.task.key)
-        return from_record(record, job.task.index, self._compiler.output) if record else None
-
-    async def _live(self, job: Job, seat: Seat) -> AgentResult[Any]:
+    async def _live(self, job: Job, seat: Seat, page: Page) -> AgentResult[Any]:
         async def ask(call: Call) -> Outcome:
             await seat.take(call.turns_left)
             try:
@@ -137,20 +129,12 @@ class WaveScheduler:
             return outcome
 
         async def use(call: ToolCall, again: bool) -> ToolReport:
-            del again
-            answer = await self._tools.call(call, job.tools)
+            answer = await self._tools.call(call, job.tools, again=again)
             event = ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s)
             self._sink.emit(event)
-            return ToolReport(answer.text, answer.executed)
+            return ToolReport(answer.text, answer.executed, answer.in_doubt)
 
-        return await run_agent(job.task, ask, use)
-
-    async def _save(self, result: AgentResult[Any]) -> None:
-        try:
-            await self._journal.append(to_record(result))
-        except StorageError:
-            self._unsaved.append(result.index)
-            raise
+        return await run_agent(job.task, ask, use, recorded=page.steps, keep=page.keep)
 
     async def _finish(self, result: AgentResult[Any]) -> AgentResult[Any]:
         if self._on_result is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from aurora_swarm.batch.agent import BatchOptions, run_batch
+from aurora_swarm.batch.run import BatchOptions, run_batch
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.cli.exits import exit_of
 from aurora_swarm.cli.interrupts import run_interruptibly

@@ -59,7 +59,7 @@ def demo(
     quiet: QuietOption = False,
 ) -> int:
     """Have 24 agents read a file each and say what it is for; resume where an earlier run was stopped."""
-    from aurora_swarm.batch.agent import BatchOptions  # noqa: PLC0415 - start-up is light
+    from aurora_swarm.batch.run import BatchOptions  # noqa: PLC0415 - start-up is light
     from aurora_swarm.cli.batches import Batch, Delivery, conduct  # noqa: PLC0415
     from aurora_swarm.cli.options import chosen_backend  # noqa: PLC0415
     from aurora_swarm.cli.sources import Source  # noqa: PLC0415

@@ -105,7 +105,7 @@ def map_inputs(
     quiet: QuietOption = False,
 ) -> int:
     """Ask one question of every input."""
-    from aurora_swarm.batch.agent import BatchOptions  # noqa: PLC0415 - start-up is light
+    from aurora_swarm.batch.run import BatchOptions  # noqa: PLC0415 - start-up is light
     from aurora_swarm.batch.spec import BatchSpec  # noqa: PLC0415
     from aurora_swarm.cli.batches import Batch, Delivery, conduct  # noqa: PLC0415
     from aurora_swarm.cli.sources import open_source  # noqa: PLC0415

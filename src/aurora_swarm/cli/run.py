@@ -34,7 +34,7 @@ from aurora_swarm.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from aurora_swarm.batch.agent import BatchOptions
+    from aurora_swarm.batch.run import BatchOptions
     from aurora_swarm.batch.spec import BatchSpec
     from aurora_swarm.inputs.prices import PriceTable
     from aurora_swarm.inputs.spec import RunSpec
@@ -119,7 +119,7 @@ def _options(
     max_inflight: int | None,
     streamed: bool | None,
 ) -> BatchOptions:
-    from aurora_swarm.batch.agent import BatchOptions  # noqa: PLC0415
+    from aurora_swarm.batch.run import BatchOptions  # noqa: PLC0415
 
     return BatchOptions(
         model=model or said.model,
