@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.compaction import ContextRule
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.ledger import Ledger
@@ -103,6 +104,7 @@ async def open_batch(
     if isinstance(inputs, Sequence):
         TaskCompiler(spec, "").check(inputs)
     backend = _backend(options, settings)
+    purse = Purse(options.budget, options.price) if options.budget is not None else None
     async with AsyncExitStack() as stack:
         journal = await open_journal(options.journal)
         stack.push_async_callback(journal.aclose)
@@ -119,6 +121,7 @@ async def open_batch(
             Ledger(journal, compiler.output),
             Fanout(*options.sinks),
             max_inflight=options.max_inflight,
+            purse=purse,
             on_result=options.on_result,
         )
         results = scheduler.results(inputs, len(inputs) if isinstance(inputs, Sequence) else None)

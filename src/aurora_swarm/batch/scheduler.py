@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.driver import ToolReport, run_agent
 from aurora_swarm.batch.compiler import Job, TaskCompiler
 from aurora_swarm.batch.demand import Entry, Seat, Slots
@@ -42,6 +43,7 @@ class WaveScheduler:
         ledger: Keeps finished work, and the turns of what is not finished.
         sink: Is told what happens.
         max_inflight: Model calls of this batch under way at a time; None for what the pool can take.
+        purse: What the run may spend; None for no bound.
         on_result: Called with each result once it is durable; may be a coroutine function.
     """
 
@@ -54,6 +56,7 @@ class WaveScheduler:
         sink: Sink,
         *,
         max_inflight: int | None = None,
+        purse: Purse | None = None,
         on_result: OnResult | None = None,
     ) -> None:
         self._compiler = compiler
@@ -65,6 +68,9 @@ class WaveScheduler:
         self._slots = Slots(limit)
         self._keeps = all(tool.is_quick for tool in compiler.tools.values())
         self._width = limit if self._keeps else AGENTS_PER_SLOT * limit
+        if purse is not None and purse.budget.width is not None:
+            self._width = min(self._width, purse.budget.width)
+        self._purse = purse
         self._on_result = on_result
 
     async def results(
@@ -134,7 +140,7 @@ class WaveScheduler:
             self._sink.emit(event)
             return ToolReport(answer.text, answer.executed, answer.in_doubt)
 
-        return await run_agent(job.task, ask, use, recorded=page.steps, keep=page.keep)
+        return await run_agent(job.task, ask, use, recorded=page.steps, keep=page.keep, purse=self._purse)
 
     async def _finish(self, result: AgentResult[Any]) -> AgentResult[Any]:
         if self._on_result is not None:
