@@ -48,21 +48,21 @@ class EventStreamParser:
         Raises:
             BadResponseError: The bytes are no message, or a checksum is wrong.
         """
-        data = self._rest + chunk
+        data, at = self._rest + chunk, 0
         messages: list[EventMessage] = []
-        while len(data) >= _PRELUDE:
-            length = _length(data)
-            if len(data) < length:
+        while len(data) - at >= _PRELUDE:
+            end = at + _length(data[at : at + _PRELUDE])
+            if end > len(data):
                 break
-            messages.append(_message(data[:length]))
-            data = data[length:]
-        self._rest = data
+            messages.append(_message(data[at:end]))
+            at = end
+        self._rest = data[at:]
         return messages
 
 
-def _length(data: bytes) -> int:
-    _check(data[:8], data[8:_PRELUDE])
-    length, headers = _number(data[:4]), _number(data[4:8])
+def _length(prelude: bytes) -> int:
+    _check(prelude[:8], prelude[8:])
+    length, headers = _number(prelude[:4]), _number(prelude[4:8])
     if not _PRELUDE + _CHECKSUM + headers <= length <= _MOST:
         raise BadResponseError(f"a message of the event stream claims {length} bytes, {headers} of them headers")
     return length

@@ -15,12 +15,31 @@ vllm:kv_cache_usage_perc{engine="0",model_name="m"} 0.25
 vllm:kv_cache_usage_perc{engine="1",model_name="m"} 0.5
 """
 
+SGLANG = """# TYPE sglang:num_running_reqs gauge
+sglang:num_running_reqs{model_name="m",tp_rank="0",priority="",dp_rank="0"} 4.0
+sglang:num_running_reqs{model_name="m",tp_rank="0",priority="0",dp_rank="0"} 1.0
+sglang:num_running_reqs{model_name="m",tp_rank="0",priority="-2",dp_rank="0"} 3.0
+sglang:num_running_reqs{model_name="m",tp_rank="0",priority="",dp_rank="1"} 3.0
+sglang:num_running_reqs_offline_batch{model_name="m",tp_rank="0",priority=""} 9.0
+sglang:num_queue_reqs{model_name="m",tp_rank="0",priority="",dp_rank="0"} 3.0
+sglang:num_queue_reqs{model_name="m",tp_rank="0",priority="7",dp_rank="0"} 3.0
+sglang:num_grammar_queue_reqs{model_name="m",tp_rank="0",priority="",dp_rank="0"} 2.0
+sglang:token_usage{model_name="m",tp_rank="0",priority="",dp_rank="0"} 0.5
+"""
+
+DYNAMO = """# TYPE dynamo_frontend_inflight_requests gauge
+dynamo_frontend_inflight_requests{model="m"} 12
+dynamo_frontend_queued_requests{model="m"} 4
+"""
+
 
 @pytest.mark.parametrize(
     ("page", "load"),
     [
         (VLLM, EndpointLoad(5, 7, 0.5)),
         ("sglang:num_running_reqs 4\nsglang:num_queue_reqs 1\nsglang:token_usage 0.1\n", EndpointLoad(4, 1, 0.1)),
+        (SGLANG, EndpointLoad(7, 5, 0.5)),
+        (DYNAMO, EndpointLoad(8, 4, None)),
         ("llamacpp:requests_processing 2\nllamacpp:requests_deferred 6\n", EndpointLoad(2, 6, None)),
         ("llamacpp:requests_processing NaN\nllamacpp:requests_deferred 6\n", None),
         ("process_cpu_seconds_total 3.5\n", None),
