@@ -115,7 +115,7 @@ def summed_up(exchanges: Sequence[Exchange], summary: str, rule: ContextRule) ->
         f"{rule.limit} tokens. Your summary above stands for them.]"
     )
     said = Message("assistant", spoken(summary))
-    return [Exchange(said, (Message("user", note),), steps, stands_for=summary), exchanges[-1]]
+    return [Exchange(said, (Message("user", note),), steps, stands_for=said.content), exchanges[-1]]
 
 
 def _left_out(older: Sequence[Exchange], limit: int) -> Exchange:

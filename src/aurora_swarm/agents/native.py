@@ -66,6 +66,6 @@ class NativeTools:
         """The model's message with its calls, and for each call the message that answers it."""
         answered = zip(calls, answers, strict=True)
         return (
-            Message("assistant", text, tool_calls=tuple(calls)),
+            Message("assistant", "" if text.isspace() else text, tool_calls=tuple(calls)),
             *(Message("tool", answer, call.id) for call, answer in answered),
         )

@@ -70,7 +70,7 @@ class ToolProtocol(Protocol):
         """A step and the answers to it, as the conversation has them.
 
         Args:
-            text: What the model said; fit for every wire.
+            text: What the model said, beside its calls or to make them.
             calls: Its calls; fit for every wire.
             answers: One text per call, in the same order.
 

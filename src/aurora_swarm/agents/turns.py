@@ -20,7 +20,7 @@ import msgspec
 
 from aurora_swarm.agents.calls import CallIds, carried, refusal
 from aurora_swarm.agents.compaction import ContextRule, fits, shortened, summed_up, to_sum_up
-from aurora_swarm.agents.conversation import Conversation, readable, spoken
+from aurora_swarm.agents.conversation import Conversation, readable
 from aurora_swarm.agents.protocol import Offer, Said, ToolProtocol
 from aurora_swarm.agents.structured import OutputSpec, Parsed
 from aurora_swarm.errors import InvalidOutputError
@@ -231,7 +231,7 @@ class _Conversing:
         assert not isinstance(answers, Reply)
         given = iter(answers)
         texts = [readable(refused or next(given)) for refused in refusals]
-        self.talk.go_on(protocol.told(spoken(text), tuple(map(carried, calls)), texts), self._rules.reminder)
+        self.talk.go_on(protocol.told(readable(text), tuple(map(carried, calls)), texts), self._rules.reminder)
         self._has_called = True
         self._must_answer = False
         self.turn += 1
