@@ -60,7 +60,7 @@ class _Inference(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"
 class _Request(msgspec.Struct, omit_defaults=True, rename="camel"):
     messages: list[dict[str, Any]]
     system: list[dict[str, Any]] = []
-    inference_config: _Inference = _Inference()
+    inference_config: _Inference | None = None
     tool_config: dict[str, Any] | None = None
 
 
@@ -272,13 +272,14 @@ def _request(call: Call, model: str) -> _Request:
     system, said = split_system(call.messages if call.tools else without_tools(call.messages))
     texts: list[dict[str, Any]] = [{"text": text} for text in system if text]
     messages = _messages(said)
+    inference = _Inference(s.max_tokens, s.temperature, s.top_p, s.stop)
     if any(family in model for family in _MARKED):  # others refuse the whole request for a mark
         texts += [_POINT] if texts else []
         messages[-1]["content"] += [_POINT] if call.turns_left > 0 else []
     return _Request(
         messages,
         texts,
-        _Inference(s.max_tokens, s.temperature, s.top_p, s.stop),
+        inference if inference != _Inference() else None,
         _tool_config(call, [_POINT] if _MARKED[0] in model else []),
     )
 

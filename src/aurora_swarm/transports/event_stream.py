@@ -88,7 +88,9 @@ def _headers(data: bytes) -> dict[str, str]:
                 headers[name] = data[at : at + size].decode()
             at += size
     except (IndexError, KeyError, UnicodeDecodeError):
-        raise BadResponseError("a message of the event stream has headers that cannot be read") from None
+        at = -1
+    if at != len(data):
+        raise BadResponseError("a message of the event stream has headers that cannot be read")
     return headers
 
 
