@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 # Material for MkDocs announces its successor at every build; decisions/0007 has what we make of it.
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 
-.PHONY: help demo test check docs pytest bench lock clean runtime dev python
+.PHONY: help demo test check docs pytest chaos bench lock clean runtime dev python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,9 @@ docs: dev ## build the documentation into site/, warnings are errors
 
 pytest: dev
 	@$(BIN)/python -m pytest
+
+chaos: dev ## run the long fault tests: every crash, every damaged byte, a thousand kills (half an hour)
+	@$(BIN)/python -m pytest -m chaos
 
 bench: dev ## run the benchmarks (half an hour; VLLM=DIR for those on vLLM)
 	@for f in benchmarks/bench_*.py; do echo "bench: $$f"; AURORA_BENCH_VLLM="$(or $(VLLM),$(AURORA_BENCH_VLLM))" $(BIN)/python "$$f" || exit 1; done
