@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -29,6 +30,9 @@ KEYS: Mapping[str, str] = {
     "bedrock": "AWS_BEARER_TOKEN_BEDROCK",
 }
 """The variable that holds a provider's key."""
+
+BEDROCK_HOST = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
+"""Where Bedrock is; names its region."""
 
 _YES, _NO = frozenset(("1", "true", "yes", "on")), frozenset(("0", "false", "no", "off"))
 
@@ -63,7 +67,7 @@ def is_provider(kind: str, endpoint: AgentEndpoint) -> bool:
     if endpoint.scheme != "https":
         return False
     if kind == "bedrock":
-        return endpoint.host.startswith("bedrock-runtime") and ".amazonaws.com" in endpoint.host
+        return BEDROCK_HOST.fullmatch(endpoint.host) is not None
     return endpoint.host == PROVIDERS.get(kind)
 
 

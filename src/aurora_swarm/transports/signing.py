@@ -6,7 +6,6 @@ The only module that imports botocore, and only when it is chosen.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,9 +15,9 @@ import msgspec
 
 from aurora_swarm.errors import AttemptTimeoutError, AuthenticationError, UsageError
 from aurora_swarm.ports.http import Http, HttpReply, HttpStream
+from aurora_swarm.transports.kinds import BEDROCK_HOST
 
 SERVICE = "bedrock"
-_REGION = re.compile(r"bedrock-runtime(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
 _REMEDY = "set AWS_BEARER_TOKEN_BEDROCK to a Bedrock API key, or {}"
 
 
@@ -105,7 +104,7 @@ class SignedHttp:
         return dict(request.headers.items()), frozen.token or ""
 
     def _region(self, url: str) -> str:
-        named = _REGION.fullmatch(urlsplit(url).hostname or "")
+        named = BEDROCK_HOST.fullmatch(urlsplit(url).hostname or "")
         return named.group(1) if named else self._session.get_config_variable("region") or "us-east-1"
 
 
