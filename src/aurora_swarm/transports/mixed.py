@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -21,11 +21,12 @@ class MixedTransport:
 
     Args:
         choose: Gives an endpoint's transport, the same one to endpoints that can share it; asked once per endpoint.
-            What it gave is closed with this one.
+        close: Closes them all.
     """
 
-    def __init__(self, choose: Callable[[AgentEndpoint], Transport]) -> None:
+    def __init__(self, choose: Callable[[AgentEndpoint], Transport], close: Callable[[], Awaitable[None]]) -> None:
         self._choose = choose
+        self._close = close
         self._chosen: dict[int, tuple[AgentEndpoint, Transport, str]] = {}
 
     async def send(self, endpoint: AgentEndpoint, call: Call, *, timeout_s: float) -> Reply:
@@ -67,8 +68,7 @@ class MixedTransport:
 
     async def aclose(self) -> None:
         """Release connections. May be called twice."""
-        for _, transport, _ in self._chosen.values():
-            await transport.aclose()
+        await self._close()
 
     def _of(self, endpoint: AgentEndpoint) -> tuple[AgentEndpoint, Transport, str]:
         """Remembered with the endpoint itself, so that its identity stays its own."""

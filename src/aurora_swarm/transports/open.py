@@ -66,7 +66,7 @@ def open_transport(
         http = RyHttp(connect_timeout_s=connect_timeout_s, max_connections=max_connections)
     opener = _Opener(http, headers, idle_timeout_s, streamed)
     if kind == MIXED:
-        return MixedTransport(_Chooser(opener, api_key, environ or {}))
+        return MixedTransport(_Chooser(opener, api_key, environ or {}), http.aclose)
     return opener.open(kind, api_key, priority=priority)
 
 
