@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from aurora_swarm.batch.stored import encode_heard
 from aurora_swarm.journal.schema import Row, checksum
 from aurora_swarm.journal.store import RecordStore
+from aurora_swarm.values.message import ToolCall
+from aurora_swarm.values.reply import Reply
 
 NOBODY = 65534
 
@@ -21,8 +24,10 @@ def row(key: bytes, payload: bytes) -> Row:
 
 @pytest.fixture
 def payloads() -> dict[bytes, bytes]:
-    """What the journals below hold: small payloads, and one that does not fit on a page."""
-    return {b"key%d" % i: b"payload %d " % i * (1 if i != 5 else 700) for i in range(10)}
+    """What the journals below hold: small payloads, one that does not fit on a page, and turns of an agent."""
+    plain = {b"key%d" % i: b"payload %d " % i * (1 if i != 5 else 700) for i in range(7)}
+    turns = [encode_heard(heard) for heard in (Reply("", tool_calls=(ToolCall("c", "look_up", {"n": 1}),)), ["found"])]
+    return plain | {b"7" * 32 + b"#": turns[0], b"7" * 32 + b"#" + b"a" * 24: turns[1], b"8" * 32 + b"-1#": turns[0]}
 
 
 @pytest.fixture
