@@ -56,7 +56,8 @@ def anthropic_stream(message: Mapping[str, Any], *, piece: int = 5) -> bytes:
 
 def anthropic_event(event: Mapping[str, Any]) -> bytes:
     """One event of a streamed message."""
-    return b"event: " + event["type"].encode() + b"\ndata: " + encode(event) + b"\n\n"
+    name: str = event["type"]
+    return b"event: " + name.encode() + b"\ndata: " + encode(event) + b"\n\n"
 
 
 def anthropic_error(kind: str, message: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from aurora_swarm.errors import (
 )
 from aurora_swarm.transports.event_stream import EventMessage, EventStreamParser
 from aurora_swarm.transports.provider import split_system
-from aurora_swarm.transports.tool_calls import UNREADABLE, PartialCalls, plain_id, told_apart, without_tools
+from aurora_swarm.transports.tool_calls import MALFORMED, PartialCalls, plain_id, told_apart, without_tools
 from aurora_swarm.transports.wire import decoded, encoded
 from aurora_swarm.values.call import Call, OfferedTool
 from aurora_swarm.values.message import Message, ToolCall
@@ -246,8 +246,8 @@ def _reply(text: str, stop_reason: str, calls: Iterable[ToolCall], usage: _Usage
 
 def _answer_of(call: ToolCall) -> str:
     """The answer's text; where it was cut off, what there is of it."""
-    if UNREADABLE in call.arguments:
-        return str(call.arguments[UNREADABLE])
+    if MALFORMED in call.arguments:
+        return str(call.arguments[MALFORMED])
     return encoded(call.arguments.get(_WRAPPED, call.arguments)).decode()
 
 

@@ -11,8 +11,8 @@ import msgspec
 from aurora_swarm.transports.wire import encoded
 from aurora_swarm.values.message import Message, ToolCall
 
-UNREADABLE = "__unreadable__"
-"""Arguments that are no JSON object are kept as ``{UNREADABLE: their text}``: data for whoever validates them, who can
+MALFORMED = "__malformed__"
+"""Arguments that are no JSON object are kept as ``{MALFORMED: their text}``: data for whoever validates them, who can
 tell the model so. No tool has a parameter of this name, so validation refuses them without knowing of it.
 """
 
@@ -27,14 +27,14 @@ def arguments_of(text: str) -> dict[str, Any]:
         text: What it wrote. None at all, or ``null``, are no arguments.
 
     Returns:
-        The JSON object, or the text itself under `UNREADABLE` where it is none.
+        The JSON object, or the text itself under `MALFORMED` where it is none.
     """
     if not text.strip() or text.strip() == "null":
         return {}
     try:
         return _ARGUMENTS.decode(text)
     except (ValueError, RecursionError):
-        return {UNREADABLE: text}
+        return {MALFORMED: text}
 
 
 def told_apart(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:

@@ -11,7 +11,7 @@ from aurora_swarm.errors import AbortedError, BadResponseError, RequestRejectedE
 from aurora_swarm.testing import answers, provider_answers
 from aurora_swarm.transports.anthropic import AnthropicWire
 from aurora_swarm.transports.provider import constrainable
-from aurora_swarm.transports.tool_calls import UNREADABLE
+from aurora_swarm.transports.tool_calls import MALFORMED
 from aurora_swarm.values.call import Call, OfferedTool, Sampling
 from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.reply import Usage
@@ -226,7 +226,7 @@ def test_input_that_is_no_object_is_a_bad_response_whole_and_data_when_streamed(
     decoder = AnthropicWire().decoder()
     decoder.feed(provider_answers.anthropic_stream(value))
     (call,) = decoder.end(framed=True).tool_calls
-    assert call.arguments == {UNREADABLE: '"x"'}
+    assert call.arguments == {MALFORMED: '"x"'}
 
 
 def test_a_lone_surrogate_is_refused_before_anything_is_sent() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from aurora_swarm.testing import answers
 from aurora_swarm.transports.openai_chat import OpenAIChatWire
-from aurora_swarm.transports.tool_calls import UNREADABLE, PartialCalls, arguments_of, plain_id, told_apart
+from aurora_swarm.transports.tool_calls import MALFORMED, PartialCalls, arguments_of, plain_id, told_apart
 from aurora_swarm.transports.wire import Wire
 from aurora_swarm.values.call import Call, OfferedTool, Sampling
 from aurora_swarm.values.message import Message, ToolCall
@@ -107,14 +107,14 @@ def test_a_server_may_write_arguments_as_an_object() -> None:
 
 @pytest.mark.parametrize("text", ['{"a": 1', "[1]", "7", '"a"', "{'a': 1}", '{"a": NaN}', "a=1", "[" * 100_000])
 def test_arguments_that_are_no_object_reach_the_agent_as_they_are(text: str) -> None:
-    assert OpenAIChatWire().decode(answer(called(text))).tool_calls[0].arguments == {UNREADABLE: text}
+    assert OpenAIChatWire().decode(answer(called(text))).tool_calls[0].arguments == {MALFORMED: text}
 
 
 def test_what_came_unreadable_is_sent_back_as_valid_json() -> None:
     asked = Message("assistant", "", tool_calls=(ToolCall("c1", "add", arguments_of('{"a": 1')),))
     body = sent(OpenAIChatWire().encode(Call((asked,), tools=TOOLS), "m"))
     arguments = body["messages"][0]["tool_calls"][0]["function"]["arguments"]
-    assert msgspec.json.decode(arguments) == {UNREADABLE: '{"a": 1'}
+    assert msgspec.json.decode(arguments) == {MALFORMED: '{"a": 1'}
 
 
 @pytest.mark.parametrize("identities", [["", "", ""], ["x", "x", "x"], ["call_1", "", "call_1"], [None, "call_0", ""]])
@@ -169,7 +169,7 @@ def test_streamed_calls_are_put_together_by_index() -> None:
 def test_a_call_cut_off_by_the_bound_on_tokens_keeps_what_there_is() -> None:
     body = stream([[{"index": 0, "id": "c1", "function": {"name": "add", "arguments": '{"a": '}}]], "length")
     reply = read(body)
-    assert reply.tool_calls == (ToolCall("c1", "add", {UNREADABLE: '{"a": '}),)
+    assert reply.tool_calls == (ToolCall("c1", "add", {MALFORMED: '{"a": '}),)
     assert reply.finish_reason == "length"
 
 
