@@ -34,7 +34,7 @@ _LEAST_CHARS = 100
 """The newest answers are never cut below this."""
 
 _CALL_CHARS, _CALLS_CHARS = 120, 800
-"""What is told of one call, and of all calls, of steps that were left out."""
+"""What is told of one call, and of all calls, of steps that were left out; in a short context less."""
 
 
 class ContextRule(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ def shortened(beginning: tuple[Message, ...], exchanges: Sequence[Exchange], rul
         kept = [_left_out(exchanges[:older], rule.limit), *kept[1 if older == 1 else 2 :]]
         older += 1
     if kept:
-        newest, chars = kept[-1], max(len(message.content) for message in (kept[-1].said, *kept[-1].told))
+        newest, chars = kept[-1], _longest(kept[-1])
         while exceeds(rule.limit) and chars > _LEAST_CHARS:
             chars = max(chars // 2, _LEAST_CHARS)
             kept[-1] = _brief(newest, chars)
@@ -121,7 +121,8 @@ def summed_up(exchanges: Sequence[Exchange], summary: str, rule: ContextRule) ->
 def _left_out(older: Sequence[Exchange], limit: int) -> Exchange:
     steps = sum(exchange.steps for exchange in older)
     calls = "; ".join(exchange.stands_for or _in_words(exchange) for exchange in older)
-    shown = calls if len(calls) <= _CALLS_CHARS else f"... {calls[-_CALLS_CHARS:]}"
+    room = min(_CALLS_CHARS, limit)
+    shown = calls if len(calls) <= room else f"... {calls[-room:]}"
     note = (
         f"[{_steps(steps)} left out, because the conversation would outgrow the model's context of about {limit} "
         f"tokens. Use a tool again where you need its answer.]"
@@ -149,6 +150,12 @@ def _brief(exchange: Exchange, chars: int) -> Exchange:
     """An exchange whose texts have not much more than so many characters each."""
     told = tuple(_cut_message(message, chars) for message in exchange.told)
     return msgspec.structs.replace(exchange, said=_cut_message(exchange.said, chars), told=told)
+
+
+def _longest(exchange: Exchange) -> int:
+    """Characters of its longest text."""
+    texts = [len(message.content) for message in (exchange.said, *exchange.told)]
+    return max(*texts, *(len(_arguments(call)) for call in exchange.said.tool_calls), 0)
 
 
 def _cut_message(message: Message, chars: int) -> Message:
