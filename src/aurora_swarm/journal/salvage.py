@@ -89,7 +89,11 @@ def put_aside(path: Path) -> Path | None:
 def copy_aside(path: Path, companion: str) -> Path:
     """Copy one companion of a journal to the first free ``.damaged-N``."""
     target = next(t for n in count(1) if not (t := _beside(_aside(path, n), companion)).exists())
-    shutil.copyfile(_beside(path, companion), target)
+    try:
+        shutil.copyfile(_beside(path, companion), target)
+    except BaseException:  # on a full disk, what was begun only takes more of it
+        target.unlink(missing_ok=True)
+        raise
     return target
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from aurora_swarm.errors import StorageError
 from aurora_swarm.journal import store as store_module
 from aurora_swarm.journal.open import open_journal
 from aurora_swarm.journal.sqlite import SqliteJournal
+from aurora_swarm.journal.store import RecordStore
 from aurora_swarm.ports.journal import Journal
 from aurora_swarm.values.record import Record
 
@@ -116,6 +118,23 @@ async def test_a_record_too_large_for_the_file_fails_alone(tmp_path: Path, monke
     await journal.append(Record("small", b"x"))
     assert set(await journal.find(["large", "small"])) == {"small"}
     await journal.aclose()
+
+
+def test_a_copy_of_a_damaged_log_that_does_not_fit_leaves_nothing_behind(
+    killed_journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = killed_journal.with_name("run.journal-wal")
+    log.write_bytes(log.read_bytes() + log.read_bytes()[32:1_000])
+
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"part of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    before = sorted(killed_journal.parent.iterdir())
+    with pytest.raises(StorageError, match="no space"):
+        RecordStore(killed_journal)
+    assert sorted(killed_journal.parent.iterdir()) == before
 
 
 async def test_what_was_damaged_is_told_to_the_holder(journal: Path) -> None:
