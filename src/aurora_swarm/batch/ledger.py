@@ -33,9 +33,13 @@ class Ledger:
     Args:
         journal: Where they are kept. One that keeps nothing, or that was empty when the run began, is never asked.
         output: What counts as an answer; a kept one that is none any more is worked out again.
+        conditions: What decides which questions a conversation consists of and is no part of a key, such as the room
+            that summaries by the model are asked for by. Conversations are taken up under equal conditions only; under
+            others they begin anew, effects included, because what was heard would answer another question there.
     """
 
-    def __init__(self, journal: Journal, output: OutputSpec) -> None:
+    def __init__(self, journal: Journal, output: OutputSpec, conditions: str = "") -> None:
+        self._branch = _digest("", conditions.encode()) if conditions else ""
         self._journal = None if isinstance(journal, NullJournal) else journal
         self._output = output
         self._asks = journal.statistics().records > 0
@@ -58,7 +62,7 @@ class Ledger:
         Raises:
             StorageError: The journal cannot be read.
         """
-        page = Page(self._journal, key, index, self._unsaved)
+        page = Page(self._journal, key, index, self._unsaved, self._branch)
         if self._asks and self._journal is not None:
             await page.read(self._journal, self._output)
         return page
@@ -72,6 +76,7 @@ class Page:
         key: Content key of the input.
         index: Its position.
         unsaved: Takes the index when the result cannot be written.
+        branch: Part of the turns' keys, by the conditions under which they were taken.
 
     Attributes:
         result: The result of an earlier run, if it came to one.
@@ -79,13 +84,13 @@ class Page:
         keep: Makes one more thing that it heard durable; None where nothing is kept.
     """
 
-    def __init__(self, journal: Journal | None, key: str, index: int, unsaved: list[int]) -> None:
+    def __init__(self, journal: Journal | None, key: str, index: int, unsaved: list[int], branch: str) -> None:
         self.result: AgentResult[Any] | None = None
         self.steps: tuple[Heard, ...] = ()
         self.keep: Keep | None = self._keep if journal is not None else None
         self._journal = journal
         self._key = self._result_key = key
-        self._step_key = f"{key}#"
+        self._step_key = f"{key}#{branch}"
         self._index = index
         self._unsaved = unsaved
 

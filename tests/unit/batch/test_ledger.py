@@ -122,6 +122,18 @@ async def test_a_conversation_that_was_taken_up_again_goes_on_where_it_was(journ
     assert await recorded(journal) == STEPS
 
 
+async def test_a_conversation_is_taken_up_under_equal_conditions_only_and_a_result_under_any(journal: Journal) -> None:
+    small, large = (Ledger(journal, OutputSpec(Out), f"model:{room}") for room in (4_000, 32_000))
+    await keep_all(await small.open(KEY, 3), STEPS)
+    assert list((await small.open(KEY, 3)).steps) == STEPS
+    page = await large.open(KEY, 3)
+    assert page.steps == ()
+    await keep_all(page, STEPS[:1])
+    assert [len((await each.open(KEY, 3)).steps) for each in (small, large)] == [len(STEPS), 1]
+    await page.finish(result_of("bee"))
+    assert (await small.open(KEY, 3)).result is not None
+
+
 async def test_other_agents_hear_nothing_of_it(journal: Journal) -> None:
     await keep_all(await ledger(journal).open(KEY, 3), STEPS)
     for other in (f"{KEY}-1", KEY[:-1], f"{KEY}0"):
