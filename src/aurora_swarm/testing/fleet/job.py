@@ -12,7 +12,16 @@ from aurora_swarm.testing.fleet.faults import Fault
 from aurora_swarm.testing.fleet.http import EVENTS, answer, chunk, head
 from aurora_swarm.testing.fleet.plan import ServerPlan
 from aurora_swarm.testing.fleet.spoiling import spoiled
-from aurora_swarm.testing.fleet.wires import Done, Work, body_of, event, last_events, text_of
+from aurora_swarm.testing.fleet.wires import Work
+from aurora_swarm.testing.fleet.writing import (
+    Done,
+    body_of,
+    first_events,
+    last_events,
+    piece_events,
+    speech,
+    stream_kind,
+)
 
 STREAM_HEAD = head(200, EVENTS, b"transfer-encoding: chunked\r\n")
 
@@ -73,7 +82,10 @@ class Job:
             sequence = Sequence(self, index, prompt, tokens, factor=factor, streamed=work.streamed, slot=work.slot)
             self._sequences.append(sequence)
         if work.streamed:
-            self._connection.write(STREAM_HEAD + chunk(event(self._plan, {"role": "assistant", "content": ""})))
+            kind = stream_kind(work)
+            begun = STREAM_HEAD if kind is None else head(200, kind, b"transfer-encoding: chunked\r\n")
+            first = Done(0, speech(work, 0, self._plan), "stop", 0, 0)
+            self._connection.write(begun + chunk(first_events(work, first, self._plan)))
         for sequence in list(self._sequences):
             self._engine.submit(sequence)
 
@@ -84,9 +96,10 @@ class Job:
 
     def token(self, sequence: Sequence) -> None:
         """One more token of a streamed answer."""
-        text, tokens, number = text_of(self._work, 0, self._plan), sequence.tokens, sequence.generated
+        said = speech(self._work, 0, self._plan)
+        text, tokens, number = said.written, sequence.tokens, sequence.generated
         piece = text[(number - 1) * len(text) // tokens : number * len(text) // tokens]
-        self._connection.write(chunk(event(self._plan, {"content": piece})))
+        self._connection.write(chunk(piece_events(self._work, said, piece, self._plan)))
 
     def finished(self, sequence: Sequence) -> None:
         """One of the answers is there."""
@@ -120,7 +133,7 @@ class Job:
     def _whole(self) -> bytes:
         body = body_of(self._work, [self._part(index) for index in range(len(self._sequences))], self._plan)
         if self._fault is not None:
-            if self._fault.kind == "abort" and "choices" not in body:
+            if self._fault.kind == "abort" and "choices" not in body and "output" not in body:
                 return answer(answers.encode(answers.error("aborted")), 500)
             body = spoiled(self._fault, body)
         return answer(answers.encode(body))
@@ -129,4 +142,4 @@ class Job:
         sequence = self._sequences[index]
         aborted = self._fault is not None and self._fault.kind == "abort"
         reason = "abort" if aborted else self._reasons[index]
-        return Done(index, text_of(self._work, index, self._plan), reason, sequence.tokens, sequence.cached)
+        return Done(index, speech(self._work, index, self._plan), reason, sequence.tokens, sequence.cached)

@@ -32,6 +32,11 @@ def _models(plan: ServerPlan, _tally: Tally) -> tuple[bytes, bytes]:
     return answers.encode({"object": "list", "data": [own]}), JSON
 
 
+def _anthropic_models(plan: ServerPlan, _tally: Tally) -> tuple[bytes, bytes]:
+    own = {"type": "model", "id": plan.model, "display_name": plan.model, "created_at": "2026-01-01T00:00:00Z"}
+    return answers.encode({"data": [own], "has_more": False, "first_id": plan.model, "last_id": plan.model}), JSON
+
+
 def _props(plan: ServerPlan, _tally: Tally) -> tuple[bytes, bytes]:
     generation = {"n_ctx": plan.max_context}
     return answers.encode({"total_slots": plan.capacity, "default_generation_settings": generation}), JSON
@@ -91,6 +96,7 @@ _PAGES: Mapping[tuple[bytes, str], _Page] = {
     (b"/v1/models", "vllm"): _models,
     (b"/v1/models", "sglang"): _models,
     (b"/v1/models", "llamacpp"): _models,
+    (b"/v1/models", "anthropic"): _anthropic_models,
     (b"/props", "llamacpp"): _props,
     (b"/metrics", "vllm"): _vllm,
     (b"/metrics", "sglang"): _sglang,

@@ -10,7 +10,7 @@ import msgspec
 
 from aurora_swarm.errors import UsageError
 
-Engine = Literal["vllm", "sglang", "llamacpp", "generate"]
+Engine = Literal["vllm", "sglang", "llamacpp", "generate", "anthropic", "bedrock"]
 Spread = Literal["constant", "uniform", "lognormal"]
 
 CHARS_PER_TOKEN = 4
@@ -36,7 +36,8 @@ class ServerPlan(msgspec.Struct, frozen=True):
     square of ``b / thrash_above``, so that more load gives fewer tokens, as where the KV cache is too small.
 
     Args:
-        engine: Whose paths, metrics and manners it has. ``generate`` knows ``/generate`` and ``/health`` alone.
+        engine: Whose paths, metrics and manners it has. ``generate`` knows ``/generate`` and ``/health`` alone;
+            ``anthropic`` and ``bedrock`` speak as those providers do, to rehearse a run that will be paid for.
         model: The model that it lists.
         max_context: Tokens of prompt and answer at most; more is refused with 400.
         capacity: Sequences that run at a time; for llama.cpp the number of its slots.
@@ -56,7 +57,9 @@ class ServerPlan(msgspec.Struct, frozen=True):
         answer: What it answers; empty for an echo of the prompt's last 400 characters.
         turns: What it answers in a conversation in which it has said nothing yet, something once, and so on; the last
             one from then on. ``{prompt}`` becomes what the user said first, up to 40 characters of it, as in a JSON
-            string. So it plays a model that calls a tool and then answers. Empty for `answer` throughout.
+            string. So it plays a model that calls a tool and then answers. Where tools are offered by the server's own
+            protocol, ``{"tool": NAME, "arguments": {...}}`` is a call by it, and ``{"answer": ...}`` its answer.
+            Empty for `answer` throughout.
         refuses: Prompts that hold this text are refused with 400; empty for none.
     """
 

@@ -11,7 +11,7 @@ from time import time
 import msgspec
 
 from aurora_swarm.testing import answers
-from aurora_swarm.testing.fleet import pages, wires
+from aurora_swarm.testing.fleet import pages, wires, writing
 from aurora_swarm.testing.fleet.connection import Connection
 from aurora_swarm.testing.fleet.counts import Tally
 from aurora_swarm.testing.fleet.deliveries import Cut, Drip
@@ -208,7 +208,7 @@ class SimulatedServer:
             connection.finish()
             return
         if work.wire in wires.IMMEDIATE:
-            connection.write(answer(answers.encode(wires.counted(work, plan))))
+            connection.write(answer(answers.encode(writing.counted(work, plan))))
             connection.finish()
         else:
             self._run(connection, work, plan, fault)

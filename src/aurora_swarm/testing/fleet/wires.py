@@ -1,4 +1,4 @@
-"""Requests to work, and finished work to the bodies that engines write. Pure."""
+"""Requests to work: what each path takes, and what is refused. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from typing import Any
 import msgspec
 
 from aurora_swarm.testing import answers
+from aurora_swarm.testing.fleet import providers
 from aurora_swarm.testing.fleet.plan import ServerPlan, count_tokens
-
-ECHO_CHARS = 400
-"""Characters of a prompt that an answer repeats."""
 
 QUOTED_CHARS = 40
 """Characters of a prompt that a turn of a conversation quotes."""
@@ -49,6 +47,8 @@ class Work(msgspec.Struct, frozen=True):
         counted: Whether a streamed answer ends with the usage.
         slot: The slot asked for; -1 for any.
         scripted: What is said in this turn, where the server's plan says so; empty where it does not.
+        tools: Names of the tools that are offered by the server's own protocol.
+        taken: Turns that the model has taken in the conversation.
     """
 
     wire: str
@@ -60,24 +60,8 @@ class Work(msgspec.Struct, frozen=True):
     counted: bool = False
     slot: int = -1
     scripted: str = ""
-
-
-class Done(msgspec.Struct, frozen=True):
-    """One finished answer.
-
-    Args:
-        index: Its place in the request.
-        text: What it says.
-        finish_reason: Why it ended.
-        tokens: Tokens generated.
-        cached: Prompt tokens that were cached.
-    """
-
-    index: int
-    text: str
-    finish_reason: str
-    tokens: int
-    cached: int
+    tools: frozenset[str] = frozenset()
+    taken: int = 0
 
 
 class _Piece(msgspec.Struct):
@@ -108,8 +92,18 @@ class _Generate(_Asked):
     text: str | None = None
 
 
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Tool(msgspec.Struct):
+    function: _Named
+
+
 class _Chat(_Asked):
     messages: list[_Message]
+    tools: list[_Tool] | None = None
+    tool_choice: Any = None
 
 
 class _Batch(_Asked):
@@ -205,6 +199,8 @@ IMMEDIATE = frozenset(("tokenize", "template"))
 
 def has_path(path: bytes, engine: str) -> bool:
     """Whether an engine takes ``POST`` there."""
+    if engine in _PROVIDERS:
+        return _provider_wire(path, engine) is not None
     wire = _WIRES.get(path)
     return wire is not None and engine in wire.engines
 
@@ -220,13 +216,12 @@ def read(path: bytes, body: bytes, plan: ServerPlan) -> Work:
     Raises:
         RefusedError: It is answered with a 4xx.
     """
+    if plan.engine in _PROVIDERS:
+        return _read_provider(path, body, plan)
     wire = _WIRES.get(path)
     if wire is None or plan.engine not in wire.engines:
         raise RefusedError(404, "Not Found")
-    try:
-        asked = wire.decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RefusedError(400, f"the body cannot be read: {error}") from None
+    asked = _decoded(wire.decoder.decode, body)
     prompts, said = wire.prompts(asked)
     streamed = bool(asked.stream)
     if not prompts or (asked.n or 1) != 1 or (streamed and not wire.streams):
@@ -240,14 +235,59 @@ def read(path: bytes, body: bytes, plan: ServerPlan) -> Work:
         streamed,
         bool(asked.stream_options and asked.stream_options.include_usage),
         -1 if asked.id_slot is None else asked.id_slot,
-        _scripted(asked.messages, plan.turns) if plan.turns and isinstance(asked, _Chat) else "",
+        **_conversation(asked, plan) if isinstance(asked, _Chat) else {},
     )
 
 
-def _scripted(messages: Sequence[_Message], turns: Sequence[str]) -> str:
-    """What a server that goes by turns says now."""
-    taken = sum(message.role == "assistant" for message in messages)
-    prompt = next((_said(message) for message in messages if message.role == "user"), "")
+def _conversation(asked: _Chat, plan: ServerPlan) -> dict[str, Any]:
+    """What is known of a request that a conversation came with."""
+    taken = sum(message.role == "assistant" for message in asked.messages)
+    prompt = next((_said(message) for message in asked.messages if message.role == "user"), "")
+    offered = asked.tools if asked.tools and asked.tool_choice != "none" else ()
+    tools = frozenset(tool.function.name for tool in offered)
+    return {"scripted": _scripted(prompt, taken, plan.turns), "tools": tools, "taken": taken}
+
+
+_PROVIDERS = {"anthropic": "messages", "bedrock": "converse"}
+
+
+def _provider_wire(path: bytes, engine: str) -> str | None:
+    known = path == b"/v1/messages" if engine == "anthropic" else providers.is_converse(path)
+    return _PROVIDERS[engine] if known else None
+
+
+def _read_provider(path: bytes, body: bytes, plan: ServerPlan) -> Work:
+    wire = _provider_wire(path, plan.engine)
+    if wire is None:
+        raise RefusedError(404, "Not Found")
+    if wire == "messages":
+        asked = _decoded(providers.read_messages, body)
+    else:
+        asked = _decoded(lambda given: providers.read_converse(path, given), body)
+    return Work(
+        wire,
+        (asked.prompt,),
+        (asked.said,),
+        asked.allowed,
+        asked.model,
+        asked.streamed,
+        scripted=_scripted(asked.first, asked.taken, plan.turns),
+        tools=asked.tools,
+        taken=asked.taken,
+    )
+
+
+def _decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise RefusedError(400, f"the body cannot be read: {error}") from None
+
+
+def _scripted(prompt: str, taken: int, turns: Sequence[str]) -> str:
+    """What a server that goes by turns says now; nothing where it does not."""
+    if not turns:
+        return ""
     quoted = answers.encode(prompt[:QUOTED_CHARS]).decode()[1:-1]
     return turns[min(taken, len(turns) - 1)].replace("{prompt}", quoted)
 
@@ -281,83 +321,3 @@ def _allowed(asked: _Asked) -> int | None:
     if allowed is not None and allowed < 0:
         raise RefusedError(400, f"max_tokens must not be negative, got {allowed}")
     return allowed
-
-
-def text_of(work: Work, index: int, plan: ServerPlan) -> str:
-    """What the answer to one of the prompts says."""
-    return work.scripted or plan.answer or work.said[index][-ECHO_CHARS:]
-
-
-def body_of(work: Work, parts: Sequence[Done], plan: ServerPlan) -> Any:
-    """The body of a whole answer, as a value.
-
-    Args:
-        work: What was asked for.
-        parts: The answers in the order of the prompts.
-        plan: Who answers.
-    """
-    if work.wire == "generate":
-        return {"text": parts[0].text} if plan.engine == "sglang" else {"response": parts[0].text}
-    if work.wire == "embeddings":
-        return {**answers.embeddings([answers.vector_of(text) for text in work.said]), "model": plan.model}
-    completion = work.wire == "completions"
-    body: dict[str, Any] = {
-        "id": "cmpl-0" if completion else "chatcmpl-0",
-        "object": "text_completion" if completion else "chat.completion",
-        "model": plan.model,
-        "choices": [_completion_choice(part) if completion else _chat_choice(part) for part in parts],
-        "usage": usage_of(work, parts),
-    }
-    if plan.engine == "llamacpp":
-        cached = sum(part.cached for part in parts)
-        body["timings"] = {"cache_n": cached, "prompt_n": body["usage"]["prompt_tokens"] - cached}
-    return body
-
-
-def _chat_choice(part: Done) -> dict[str, Any]:
-    message = {"role": "assistant", "content": part.text}
-    return {"index": part.index, "message": message, "finish_reason": part.finish_reason}
-
-
-def _completion_choice(part: Done) -> dict[str, Any]:
-    return {"index": part.index, "text": part.text, "finish_reason": part.finish_reason}
-
-
-def usage_of(work: Work, parts: Sequence[Done]) -> dict[str, Any]:
-    """Tokens of a whole request."""
-    prompt = sum(count_tokens(text) for text in work.prompts)
-    completion = sum(part.tokens for part in parts)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": prompt + completion,
-        "prompt_tokens_details": {"cached_tokens": sum(part.cached for part in parts)},
-    }
-
-
-def counted(work: Work, plan: ServerPlan) -> Any:
-    """The body of what is answered without generating: a count of tokens, or a prompt as the engine sees it."""
-    if work.wire == "template":
-        return {"prompt": work.prompts[0]}
-    count = count_tokens(work.prompts[0])
-    if plan.engine == "llamacpp":
-        return {"tokens": list(range(count))}
-    return {"count": count, "max_model_len": plan.max_context, "tokens": list(range(count))}
-
-
-def event(plan: ServerPlan, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
-    """One event of a streamed answer."""
-    return _event(plan, [{"index": 0, "delta": delta, "finish_reason": finish_reason}], None)
-
-
-def last_events(work: Work, part: Done, plan: ServerPlan) -> bytes:
-    """What ends a streamed answer: the finish, the usage where it was asked for, ``[DONE]``."""
-    ends = [event(plan, {}, part.finish_reason)]
-    if work.counted:
-        ends.append(_event(plan, [], usage_of(work, [part])))
-    return b"".join([*ends, b"data: [DONE]\n\n"])
-
-
-def _event(plan: ServerPlan, choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> bytes:
-    value = {"id": "chatcmpl-0", "object": "chat.completion.chunk", "model": plan.model, "choices": choices}
-    return b"data: " + answers.encode(value if usage is None else {**value, "usage": usage}) + b"\n\n"
