@@ -62,7 +62,7 @@ async def read_page(reader: asyncio.StreamReader, max_bytes: int) -> Page:
         return Page(status, headers, b"")
     body = _Body(headers, max_bytes)
     await _read_body(reader, headers, body.take)
-    return Page(status, headers, bytes(body.data[:max_bytes]), is_cut=len(body.data) > max_bytes)
+    return body.page(status, headers)
 
 
 def _read_head(head: bytes) -> tuple[int, Mapping[str, str]]:
@@ -130,3 +130,10 @@ class _Body:
         except zlib.error:
             raise ToolFailedError("the answer is damaged: it cannot be decompressed") from None
         return len(self.data) < self._wanted
+
+    def page(self, status: int, headers: Mapping[str, str]) -> Page:
+        """What was taken, as a page."""
+        is_cut = len(self.data) == self._wanted
+        if self._inflate is not None and self.data and not self._inflate.eof and not is_cut:
+            raise ToolFailedError("the answer is damaged: it ends within what was compressed")
+        return Page(status, headers, bytes(self.data[: self._wanted - 1]), is_cut)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -112,7 +113,7 @@ class Fetcher:
             except TimeoutError:
                 problem = "no connection in time"
             except OSError as error:
-                problem = (error.strerror or "no connection").lower()
+                problem = os.strerror(error.errno).lower() if error.errno else "no connection"
         raise ToolFailedError(f"{target.place} cannot be reached: {problem}")
 
 

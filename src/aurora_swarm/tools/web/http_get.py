@@ -115,7 +115,7 @@ async def http_get(url: str, fetcher: Fetcher) -> str:
     page = await fetcher.get(url, {})
     # On a thread: a page of two million characters must not hold up every agent.
     text = await asyncio.get_running_loop().run_in_executor(THREADS, _shown, page)
-    if page.status >= 400:
+    if page.status >= 300:
         raise ToolFailedError(f"{described(page.status)}: {text[:_SHOWN_OF_A_FAILURE]}".rstrip(": "))
     return f"{text}\n[cut after {len(page.body)} bytes]" if page.is_cut else text
 
@@ -124,7 +124,7 @@ def _shown(page: Page) -> str:
     try:
         return text_of(page)
     except ToolFailedError:
-        if page.status < 400:
+        if page.status < 300:
             raise
         return ""
 

@@ -152,7 +152,7 @@ async def web_search(query: str, provider: Provider, key: str, results: int) -> 
 
 
 def _results(page: Page, provider: Provider, results: int) -> str:
-    if page.status >= 400:
+    if page.status >= 300:
         raise ToolFailedError(f"{provider.name} answered {described(page.status)}")
     return results_of(page.body, results)
 
