@@ -8,10 +8,11 @@ from typing import Any
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.living import CallFailedError, LivingAgent
+from aurora_swarm.agents.short import ended_at_once, first_call, may_be_short
 from aurora_swarm.agents.task import AskModel, Keep, Task, ToolReport, UseTool
 from aurora_swarm.agents.turns import Answer, Heard
 from aurora_swarm.errors import AgentError, AgentTimeoutError, AuroraSwarmError, BudgetError
-from aurora_swarm.values.outcome import AgentResult
+from aurora_swarm.values.outcome import AgentResult, Outcome
 
 __all__ = ["AskModel", "Keep", "Task", "ToolReport", "UseTool", "run_agent"]
 
@@ -45,9 +46,17 @@ async def run_agent(
     Raises:
         Exception: Whatever `keep` raised; the agent ends there.
     """
-    agent = LivingAgent(task, ask, use, keep, purse)
     now = asyncio.get_running_loop().time
     began_s = now()
+    outcome: Outcome | None = None
+    if purse is None and not recorded and may_be_short(task):
+        outcome = await ask(first_call(task))
+        result = ended_at_once(task, outcome, now() - began_s)
+        if result is not None:
+            return result
+    agent = LivingAgent(task, ask, use, keep, purse)
+    if outcome is not None:
+        recorded = await agent.take_up(outcome)
     answer: Answer | None = None
     error: AuroraSwarmError | None = None
     try:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.endings import endable
+from aurora_swarm.agents.paying import reserved
 from aurora_swarm.agents.task import AskModel, Keep, Task, ToolReport, UseTool
 from aurora_swarm.agents.turns import Answer, Ask, Heard, Step, converse
 from aurora_swarm.errors import AgentTimeoutError, AuroraSwarmError
@@ -98,6 +99,25 @@ class LivingAgent:
             answer: Answer = end.value
             return answer
 
+    async def take_up(self, outcome: Outcome) -> tuple[Heard, ...]:
+        """A first call was made for this agent, and its reply does not end the conversation.
+
+        Args:
+            outcome: What came of that call; it has a reply.
+
+        Returns:
+            What was heard so far, to go on from.
+        """
+        self._count(outcome)
+        assert outcome.reply is not None
+        if self._keep is not None:
+            await self._keep(0, outcome.reply)
+        return (outcome.reply,)
+
+    def _count(self, outcome: Outcome) -> None:
+        self.endpoint = outcome.endpoint.url if outcome.endpoint else self.endpoint
+        self.attempts += len(outcome.failures)
+
     def _note(self, step: Step, heard: Heard) -> None:
         """Count what was heard, now or in an earlier run."""
         self._heard += 1
@@ -128,32 +148,32 @@ class LivingAgent:
             tools=step.tools,
             tool_choice=step.tool_choice,
         )
-        outcome = await (self._placed(call) if self._purse is None else self._paid(call, self._purse))
-        self.endpoint = outcome.endpoint.url if outcome.endpoint else self.endpoint
-        self.attempts += len(outcome.failures)
+        limit_s = self._task.turn_timeout_s
+        outcome = await (self._placed(call) if limit_s is None else self._within(call, limit_s))
+        self._count(outcome)
         if outcome.reply is None:
             self.turns = max(self.turns, step.turn + 1)
             assert outcome.error is not None
             raise CallFailedError(outcome.error)
         return outcome.reply
 
-    async def _paid(self, call: Call, purse: Purse) -> Outcome:
-        call, hold = purse.reserve(call, _now_s())
+    async def _placed(self, call: Call) -> Outcome:
+        purse = self._purse
+        if purse is None:
+            return await self._ask(call)
+        call, hold = await reserved(purse, call)
         outcome: Outcome | None = None
         try:
-            outcome = await self._placed(call)
+            outcome = await self._ask(call)
             return outcome
         finally:
             purse.settle(hold, outcome)
 
-    async def _placed(self, call: Call) -> Outcome:
-        limit_s = self._task.turn_timeout_s
-        if limit_s is None:
-            return await self._ask(call)
+    async def _within(self, call: Call, limit_s: float) -> Outcome:
         clock = asyncio.timeout(limit_s)
         try:
             async with clock:
-                return await self._ask(call)
+                return await self._placed(call)
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -171,7 +191,7 @@ class LivingAgent:
         return [report.text for report in reports]
 
     async def _run_paid(self, calls: Sequence[ToolCall], again: bool, purse: Purse) -> list[ToolReport]:
-        hold = purse.reserve_tools(len(calls), _now_s())
+        hold = purse.reserve_tools(len(calls), asyncio.get_running_loop().time())
         executed = len(calls)
         try:
             reports = await self._run(calls, again)
@@ -205,7 +225,3 @@ def _fits(step: Step, heard: Heard) -> bool:
     if isinstance(step, Ask):
         return isinstance(heard, Reply)
     return not isinstance(heard, Reply | str) and len(heard) == len(step.calls)
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()

@@ -124,6 +124,11 @@ def text_of(name: str, fields: Mapping[str, Any]) -> str:
     Raises:
         TemplateError: It is missing, or cannot be written as JSON.
     """
+    value = fields.get(name)
+    if isinstance(value, str):
+        return value
+    if type(value) is int:
+        return str(value)
     return Template(f"{{{name}}}", "input").render(fields)
 
 
