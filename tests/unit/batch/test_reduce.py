@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel
 
 from aurora_swarm import AgentEndpoint, VLLMPool, errors
-from aurora_swarm.batch.run import BatchOptions
 from aurora_swarm.batch.phases import Spent
 from aurora_swarm.batch.reduce import Grouping, Part, Reduction, Summary, run_with_reduce
+from aurora_swarm.batch.run import BatchOptions
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.testing.fleet import ServerPlan, SimulatedFleet
 from aurora_swarm.testing.virtual_time import run_virtual
