@@ -237,7 +237,7 @@ def kill_at_random(folder: Path, kills: int, agents: int, width: int) -> Finding
         place.mkdir()
         run, died = 0, True
         while died and findings["kills"] < kills:
-            died = forked(partial(run_batch, place, run, agents, width), dice.uniform(0.005, 0.08))
+            died = forked(partial(run_batch, place, run, agents, width), dice.uniform(0.005, 0.06))
             run += 1
             findings["kills"] += died
         assert not forked(partial(run_batch, place, run, agents, width))

@@ -21,7 +21,7 @@ from aurora_swarm.journal.sqlite import SqliteJournal
 from aurora_swarm.journal.store import RecordStore
 from aurora_swarm.values.record import Record
 
-KILLS = 15
+KILLS = 8
 DIED = 9
 STEPS_AT_LEAST = 40
 
