@@ -170,6 +170,7 @@ def transport_for(
         api_key=api_key,
         max_connections=max_connections,
         priority=kind != MIXED and has_priority(endpoints[0]),
+        hosted=all(is_provider(kind, endpoint) for endpoint in endpoints),
         streamed=streamed,
         environ=os.environ,
     )

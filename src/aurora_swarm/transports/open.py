@@ -13,7 +13,7 @@ from aurora_swarm.transports.either import EitherTransport
 from aurora_swarm.transports.generate import GenerateWire
 from aurora_swarm.transports.hints import DynamoChatWire, PriorityChatWire
 from aurora_swarm.transports.http_transport import HttpTransport
-from aurora_swarm.transports.kinds import MIXED, has_priority, kind_of, provider_key
+from aurora_swarm.transports.kinds import MIXED, has_priority, is_provider, kind_of, provider_key
 from aurora_swarm.transports.mixed import MixedTransport
 from aurora_swarm.transports.openai_chat import OpenAIChatWire
 from aurora_swarm.transports.wire import BatchWire, Wire
@@ -37,6 +37,7 @@ def open_transport(
     idle_timeout_s: float = 120.0,
     http: Http | None = None,
     priority: bool = False,
+    hosted: bool = False,
     streamed: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> Transport:
@@ -51,6 +52,7 @@ def open_transport(
         idle_timeout_s: Longest silence within a streamed answer.
         http: How bytes travel; None for the built-in client.
         priority: Whether the engine schedules by a priority field in the request, and so takes one.
+        hosted: Whether ``openai`` is OpenAI itself, which differs in places from what speaks as it does.
         streamed: Whether whole answers are asked for as streams too, so that replies tell when their first token came.
         environ: Where ``mixed`` finds the keys of the providers among its endpoints; None for nowhere.
 
@@ -67,7 +69,7 @@ def open_transport(
     opener = _Opener(http, headers, idle_timeout_s, streamed)
     if kind == MIXED:
         return MixedTransport(_Chooser(opener, api_key, environ or {}), http.aclose)
-    return opener.open(kind, api_key, priority=priority)
+    return opener.open(kind, api_key, priority=priority, hosted=hosted)
 
 
 class _Opener:
@@ -79,7 +81,9 @@ class _Opener:
         self._idle_timeout_s = idle_timeout_s
         self._streamed = streamed
 
-    def open(self, kind: str, api_key: str | None, *, priority: bool) -> Transport:
+    def open(self, kind: str, api_key: str | None, *, priority: bool, hosted: bool) -> Transport:
+        if kind == "openai" and hosted:
+            return self._openai(api_key)
         if kind == "anthropic":
             return self._anthropic(api_key)
         if kind == "bedrock":
@@ -95,6 +99,20 @@ class _Opener:
             self._http,
             wire,
             batch=batch,
+            api_key=api_key,
+            headers=self._headers,
+            streamed=self._streamed,
+            idle_timeout_s=self._idle_timeout_s,
+        )
+
+    def _openai(self, api_key: str | None) -> HttpTransport:
+        from aurora_swarm.transports.hosted import HostedInquiry  # noqa: PLC0415 - when it is chosen
+        from aurora_swarm.transports.openai_hosted import OpenAIHostedWire  # noqa: PLC0415
+
+        return HttpTransport(
+            self._http,
+            OpenAIHostedWire(),
+            ask=HostedInquiry,
             api_key=api_key,
             headers=self._headers,
             streamed=self._streamed,
@@ -144,14 +162,15 @@ class _Chooser:
         self._opener = opener
         self._api_key = api_key
         self._environ = environ
-        self._opened: dict[tuple[str, str | None, bool], Transport] = {}
+        self._opened: dict[tuple[str, str | None, bool, bool], Transport] = {}
 
     def __call__(self, endpoint: AgentEndpoint) -> Transport:
         kind, priority = kind_of(endpoint, "http"), has_priority(endpoint)
-        key = provider_key(kind, endpoint, self._environ) or self._api_key
-        if (kind, key, priority) not in self._opened:
-            self._opened[kind, key, priority] = self._opener.open(kind, key, priority=priority)
-        return self._opened[kind, key, priority]
+        key, hosted = provider_key(kind, endpoint, self._environ) or self._api_key, is_provider(kind, endpoint)
+        alike = (kind, key, priority, hosted)
+        if alike not in self._opened:
+            self._opened[alike] = self._opener.open(kind, key, priority=priority, hosted=hosted)
+        return self._opened[alike]
 
 
 _CHATS: Mapping[str, Callable[[], OpenAIChatWire]] = {

@@ -72,6 +72,7 @@ class ChatRequest(msgspec.Struct, omit_defaults=True):
     seed: int | None = None
     stop: tuple[str, ...] = ()
     response_format: ResponseFormat | None = None
+    max_completion_tokens: int | None = None
     tools: list[_Offered] | None = None
     tool_choice: str = ""
     stream: bool = False
@@ -161,10 +162,14 @@ class OpenAIChatWire:
         Raises:
             RequestRejectedError: The call holds text that no JSON can carry.
         """
-        request = chat_request(call, model)
+        request = self.request(call, model)
         request.stream = True
         request.stream_options = _StreamOptions()
         return encoded(request)
+
+    def request(self, call: Call, model: str) -> ChatRequest:
+        """A call as a request, before it is written."""
+        return chat_request(call, model)
 
     def decode(self, body: bytes) -> Reply:
         """The reply. Content ``null`` is an empty text; a finish reason left out of a whole answer is ``stop``.
@@ -353,6 +358,7 @@ def chat_request(call: Call, model: str) -> ChatRequest:
         s.seed,
         s.stop,
         response_format(call.schema),
+        None,
         _offered(call.tools),
         call.tool_choice if call.tools and call.tool_choice != "auto" else "",
     )
