@@ -72,7 +72,7 @@ class SqlTool(Tool[..., str]):
 
         Args:
             url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
-            tables: Tables and views that may be read; None for all.
+            tables: Tables and views that may be read; None for all. A view needs the tables that it reads, too.
             max_rows: Rows that the model is shown.
             timeout: Seconds for a query.
             name: What the model calls it, for when there are several.
