@@ -7,6 +7,9 @@ reserved or spent in one counts in all those above it, so that together they nev
 template, and as many as it may generate; a call without a bound gets one. In money, all of it costs the dearest price
 that it may have. Money is counted in whole millionths of a millionth of a dollar, so that sums are exact.
 
+**Waiting.** What is only reserved may be put back: a call that could be paid then is better made later than refused or
+cut short. `Purse.blocking` tells where to wait; calls under way end by themselves, so the wait does too.
+
 **What nobody counted costs what was reserved.** A call that failed or was cancelled after a server may have begun it,
 or whose answer says nothing of tokens, costs its whole reservation. So does an answer before which such an attempt
 failed. Attempts that a server refused (400, 429 ...) or never got cost nothing.
@@ -14,59 +17,24 @@ failed. Attempts that a server refused (400, 429 ...) or never got cost nothing.
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 
-from aurora_swarm.errors import (
-    BudgetError,
-    CallError,
-    ConnectError,
-    OverloadedError,
-    RequestRejectedError,
-    UsageError,
-    WrongModelError,
-)
-from aurora_swarm.pools.budgets import text_length, with_max_tokens
+from aurora_swarm.agents.accounts import PICO, Account, Amount, Rates, check_numbers, cost_of, most_prompt_tokens
+from aurora_swarm.pools.budgets import with_max_tokens
 from aurora_swarm.values.budget import Budget, Price
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.outcome import Outcome
-from aurora_swarm.values.reply import Usage
 
 UNBOUNDED_TOKENS = 4096
 """What a call that sets no bound may generate at most, where tokens or money are bounded."""
 
 USEFUL_TOKENS = 64
-"""A bound is lowered to what is left while a quarter of it, and at least so much, remains; else the call is refused."""
-
-_TEMPLATE_TOKENS, _MESSAGE_TOKENS, _TOOL_FACTOR = 64, 16, 2
-"""What a chat template adds at most: to a prompt, to each message, and how much wider it writes offered tools."""
-
-_PICO = 10**12
-
-
-class Amount(NamedTuple):
-    """What a step takes.
-
-    Args:
-        tokens: Prompt and completion tokens.
-        pico_usd: Money, in millionths of a millionth of a US dollar.
-        tool_calls: Executions of tools.
-    """
-
-    tokens: int = 0
-    pico_usd: int = 0
-    tool_calls: int = 0
-
-    def plus(self, other: Amount) -> Amount:
-        """The sum."""
-        return Amount(*(mine + its for mine, its in zip(self, other, strict=True)))
-
-    def minus(self, other: Amount) -> Amount:
-        """The difference."""
-        return Amount(*(mine - its for mine, its in zip(self, other, strict=True)))
+"""A bound is lowered to what is not spent yet while a quarter of it, and at least so much, remains; else the call is
+refused.
+"""
 
 
 class PurseStatistics(msgspec.Struct, frozen=True):
@@ -117,6 +85,9 @@ class Purse:
         prompt_tokens: Tokens that a call's prompt has at most; what the purse above goes by, or `most_prompt_tokens`,
             when None. If it says too little, more can be spent than is held.
 
+    Attributes:
+        waiting: Calls back those who wait for something to be put back, in their order.
+
     Raises:
         UsageError: Money is bounded and nobody says what the model costs, or a number is below 0.
     """
@@ -134,9 +105,10 @@ class Purse:
         self.chain: tuple[Purse, ...] = (self,) if parent is None else (self, *parent.chain)
         above = most_prompt_tokens if parent is None else parent.prompt_tokens
         self.prompt_tokens: Callable[[Call], int] = prompt_tokens or above
-        _check(budget, self.price)
-        self._rates = _Rates(self.price)
-        self._account = _Account(budget)
+        check_numbers(budget, self.price)
+        self.waiting: deque[Callable[[], None]] = deque()
+        self._rates = Rates(self.price)
+        self._account = Account(budget)
         self._bounds_calls = any(p.budget.tokens is not None or p.budget.usd is not None for p in self.chain)
 
     def enter(self, now: float) -> None:
@@ -172,15 +144,30 @@ class Purse:
         Raises:
             BudgetError: The bound, what is left of it, and what the call would take. Nothing is changed.
         """
-        asked = call.sampling.max_tokens
-        wanted = UNBOUNDED_TOKENS if asked is None else asked
-        prompt = self.prompt_tokens(call)
-        if not self._bounds_calls:
-            return call, self._take(self._rates.most(prompt, wanted), now)
-        least = min(wanted, max(USEFUL_TOKENS, 0 if asked is None else wanted // 4))
-        rooms = [account.room(prompt, self._rates) for account in self._accounts()]
-        granted = max(least, min(wanted, *rooms))
-        return with_max_tokens(call, granted), self._take(self._rates.most(prompt, granted), now)
+        max_tokens, amount = self._need(call)
+        hold = self._take(amount, now)
+        return call if max_tokens is None else with_max_tokens(call, max_tokens), hold
+
+    def blocking(self, call: Call, *, is_new: bool = True) -> Purse | None:
+        """The purse to wait for: what calls under way have reserved in it may be put back and would do for a call.
+
+        Args:
+            call: What is to be asked.
+            is_new: Whether it waits behind those who wait already, rather than before them.
+
+        Returns:
+            It; None when the call can be reserved now, or not at all.
+        """
+        _, amount = self._need(call)
+        if not all(account.has(amount, with_reserved=True) for account in self._accounts()):
+            return None
+        waits = (purse for purse in self.chain if (is_new and purse.waiting) or not purse._has(amount))  # noqa: SLF001
+        return next(waits, None)
+
+    def wake(self) -> None:
+        """Call the first of those who wait for something to be put back."""
+        if self.waiting:
+            self.waiting[0]()
 
     def settle(self, hold: Hold, outcome: Outcome | None) -> None:
         """Book what a call cost, and put the rest of its reservation back.
@@ -189,7 +176,7 @@ class Purse:
             hold: As of `reserve`.
             outcome: How the call ended; None when it was cancelled.
         """
-        self._settle(hold, _cost(hold.amount, outcome, self._rates))
+        self._settle(hold, cost_of(hold.amount, outcome, self._rates))
 
     def reserve_tools(self, count: int, now: float) -> Hold:
         """Take so many executions of tools.
@@ -214,17 +201,32 @@ class Purse:
         spent, held = account.spent, account.held
         return PurseStatistics(
             tokens=spent.tokens,
-            usd=spent.pico_usd / _PICO,
+            usd=spent.pico_usd / PICO,
             tool_calls=spent.tool_calls,
             reserved_tokens=held.tokens,
-            reserved_usd=held.pico_usd / _PICO,
+            reserved_usd=held.pico_usd / PICO,
             reserved_tool_calls=held.tool_calls,
             agents=account.agents,
             refused=account.refused,
         )
 
-    def _accounts(self) -> list[_Account]:
+    def _has(self, amount: Amount) -> bool:
+        return self._account.has(amount)
+
+    def _accounts(self) -> list[Account]:
         return [purse._account for purse in self.chain]  # noqa: SLF001 - purses of the same class
+
+    def _need(self, call: Call) -> tuple[int | None, Amount]:
+        """What a call may generate, None for what it says itself, and the worst that it then costs."""
+        asked = call.sampling.max_tokens
+        wanted = UNBOUNDED_TOKENS if asked is None else asked
+        prompt = self.prompt_tokens(call)
+        if not self._bounds_calls:
+            return None, self._rates.most(prompt, wanted)
+        least = min(wanted, max(USEFUL_TOKENS, 0 if asked is None else wanted // 4))
+        rooms = [account.room(prompt, self._rates) for account in self._accounts()]
+        granted = max(least, min(wanted, *rooms))
+        return granted, self._rates.most(prompt, granted)
 
     def _take(self, amount: Amount, now: float) -> Hold:
         accounts = self._accounts()
@@ -241,147 +243,5 @@ class Purse:
         for account in self._accounts():
             account.held = account.held.minus(hold.amount)
             account.spent = account.spent.plus(spent)
-
-
-class _Account:
-    """What one budget holds, and what has gone out of it."""
-
-    def __init__(self, budget: Budget) -> None:
-        self.spent = self.held = Amount()
-        self.agents = 0
-        self.refused = 0
-        self.began_s: float | None = None
-        self._budget = budget
-        usd = None if budget.usd is None else math.floor(budget.usd * _PICO)
-        self._caps = (budget.tokens, usd, budget.tool_calls)
-
-    def check(self, amount: Amount) -> None:
-        """Make sure that an amount is left.
-
-        Raises:
-            BudgetError: It is not.
-        """
-        for place, cap in enumerate(self._caps):
-            wanted = amount[place]
-            if cap is not None and wanted and wanted > cap - self.spent[place] - self.held[place]:
-                raise self._refuse(place, cap, wanted)
-
-    def check_time(self, now: float) -> None:
-        """Make sure that there is time.
-
-        Raises:
-            BudgetError: There is none.
-        """
-        if self.left_s(now) == 0:
-            self.refused += 1
-            raise BudgetError(
-                f"the time is over: {self._budget.wall_s:g} s were allowed", bound="wall_s", remedy="allow more wall_s"
-            )
-
-    def check_width(self) -> None:
-        """Make sure that one more agent may be under way.
-
-        Raises:
-            BudgetError: It may not.
-        """
-        width = self._budget.width
-        if width is not None and self.agents >= width:
-            self.refused += 1
-            problem = f"{self.agents} agents are under way, and {width} may be"
-            raise BudgetError(problem, bound="width", remedy="allow more width, or start fewer agents at a time")
-
-    def left_s(self, now: float) -> float | None:
-        """Seconds that are left, None for no bound."""
-        if self._budget.wall_s is None:
-            return None
-        began_s = now if self.began_s is None else self.began_s
-        return max(self._budget.wall_s - (now - began_s), 0.0)
-
-    def room(self, prompt: int, rates: _Rates) -> int:
-        """Tokens that may be generated for a prompt with what is left; below 0 where not even the prompt fits."""
-        tokens, usd, _ = self._caps
-        rooms = [UNBOUNDED_TOKENS**2]
-        if tokens is not None:
-            rooms.append(tokens - self.spent.tokens - self.held.tokens - prompt)
-        if usd is not None and rates.completion:
-            left = usd - self.spent.pico_usd - self.held.pico_usd - prompt * rates.prompt
-            rooms.append(left // rates.completion)
-        return min(rooms)
-
-    def _refuse(self, place: int, cap: int, wanted: int) -> BudgetError:
-        self.refused += 1
-        bound = ("tokens", "usd", "tool_calls")[place]
-        left, held = cap - self.spent[place] - self.held[place], self.held[place]
-        words = ("{:,} tokens", "${:.6f}", "{:,} tool calls")[place]
-        scale = _PICO if place == 1 else 1
-        say = [words.format(number / scale if place == 1 else number) for number in (left, cap, wanted, held)]
-        waits = f" ({say[3]} are reserved for steps under way)" if held else ""
-        problem = f"{say[0]} of {say[1]} are left{waits}, and the next step could take {say[2]}"
-        return BudgetError(problem, bound=bound, remedy=f"allow more {bound}, or lower max_tokens")
-
-
-class _Rates:
-    """Prices per token in whole millionths of a millionth of a dollar, rounded up."""
-
-    def __init__(self, price: Price | None) -> None:
-        fresh = _rate(price.prompt) if price is not None else 0
-        self.completion = _rate(price.completion) if price is not None else 0
-        self._cached = fresh if price is None or price.cached is None else _rate(price.cached)
-        self._fresh = fresh
-        self.prompt = max(fresh, self._cached)
-
-    def most(self, prompt: int, completion: int) -> Amount:
-        """What a call can cost at most."""
-        return Amount(prompt + completion, prompt * self.prompt + completion * self.completion)
-
-    def of(self, usage: Usage) -> Amount:
-        """What a call has cost."""
-        cached = min(max(usage.cached_tokens, 0), usage.prompt_tokens)
-        completion = max(usage.completion_tokens, 0)
-        fresh = usage.prompt_tokens - cached
-        pico = fresh * self._fresh + cached * self._cached + completion * self.completion
-        return Amount(usage.prompt_tokens + completion, pico)
-
-
-def most_prompt_tokens(call: Call) -> int:
-    """Tokens that no prompt of a call exceeds, whatever the tokenizer: one per byte, and what chat templates add."""
-    tokens = _TEMPLATE_TOKENS + len(call.schema or b"")
-    for message in call.messages:
-        tokens += _MESSAGE_TOKENS + text_length(message.content)
-        for called in message.tool_calls:
-            tokens += _MESSAGE_TOKENS + len(called.name) + len(msgspec.json.encode(called.arguments))
-    for tool in call.tools:
-        written = len(tool.name) + text_length(tool.description) + len(tool.parameters)
-        tokens += _MESSAGE_TOKENS + _TOOL_FACTOR * written
-    return tokens
-
-
-def _cost(reserved: Amount, outcome: Outcome | None, rates: _Rates) -> Amount:
-    """What a call costs by the rules above."""
-    if outcome is None:
-        return reserved
-    unseen = any(_may_have_worked(failure.error) for failure in outcome.failures)
-    if outcome.reply is None:
-        return reserved if unseen else Amount()
-    if outcome.reply.usage.prompt_tokens <= 0:
-        return reserved
-    cost = rates.of(outcome.reply.usage)
-    return Amount(*map(max, cost, reserved)) if unseen else cost
-
-
-def _may_have_worked(error: CallError) -> bool:
-    return not isinstance(error, ConnectError | OverloadedError | RequestRejectedError | WrongModelError)
-
-
-def _rate(usd_per_million: float) -> int:
-    return math.ceil(round(usd_per_million * 1e6, 3))
-
-
-def _check(budget: Budget, price: Price | None) -> None:
-    if budget.usd is not None and price is None:
-        raise UsageError("a budget in money needs a price", remedy="give price=Price(prompt=..., completion=...)")
-    bounds = (budget.tokens, budget.usd, budget.wall_s, budget.tool_calls, budget.width)
-    prices = () if price is None else (price.prompt, price.completion, price.cached)
-    for number in (*bounds, *prices):
-        if number is not None and not 0 <= number < math.inf:
-            raise UsageError(f"{number} is no bound and no price", remedy="give numbers of 0 or more")
+        for purse in self.chain:
+            purse.wake()

@@ -8,10 +8,8 @@ from collections.abc import Iterable
 import msgspec
 
 from aurora_swarm.inputs.files import show
-from aurora_swarm.values.message import ToolCall
+from aurora_swarm.values.message import MALFORMED, ToolCall
 
-MALFORMED = "__malformed__"
-"""Arguments that are no JSON object come as ``{MALFORMED: their text}``."""
 
 MAX_CALLS = 64
 """Calls in one reply that are run; a model that asks for more is told so."""

@@ -64,7 +64,7 @@ def test_a_refusal_names_bound_rest_and_need():
         held.reserve(call(380, 100), 0.0)
     assert str(caught.value) == (
         "400 tokens of 1,000 tokens are left (600 tokens are reserved for steps under way), "
-        "and the next step could take 444 tokens"
+        "and the next step could take 480 tokens"
     )
 
 
