@@ -23,7 +23,7 @@ class Settings(msgspec.Struct, frozen=True):
             where it is not set.
         timeout_per_sequence: ``AURORA_SWARM_TIMEOUT_PER_SEQUENCE``: seconds that each prompt adds to the time of a
             request of several.
-        api_key: ``AURORA_SWARM_API_KEY``: bearer token for endpoints.
+        api_key: ``AURORA_SWARM_API_KEY``: key for endpoints; a provider's own variable where it is not set.
         model: ``AURORA_SWARM_MODEL``: model name to ask for.
         local_model: ``AURORA_SWARM_LOCAL_MODEL``: GGUF file for ``local://``.
         cache_dir: ``AURORA_SWARM_CACHE_DIR``: where downloaded weights are kept.

@@ -10,7 +10,6 @@ import msgspec
 from aurora_swarm.inputs.files import show
 from aurora_swarm.values.message import MALFORMED, ToolCall
 
-
 MAX_CALLS = 64
 """Calls in one reply that are run; a model that asks for more is told so."""
 

@@ -50,10 +50,10 @@ def endpoints(
 
 async def _look(wire: str, fleet: list[AgentEndpoint], api_key: str | None, timeout_s: float) -> list[Sighting]:
     """A sighting of every endpoint, in the order of the fleet."""
+    from aurora_swarm.pools.open import transport_for  # noqa: PLC0415
     from aurora_swarm.pools.survey import survey  # noqa: PLC0415
-    from aurora_swarm.transports.open import open_transport  # noqa: PLC0415
 
-    transport = open_transport(wire, api_key=api_key)
+    transport = transport_for(wire, fleet, api_key=api_key)
     try:
         seen = {sighting.endpoint: sighting async for sighting in survey(transport, fleet, timeout_s=timeout_s)}
     finally:

@@ -36,7 +36,7 @@ def sim(
         int, typer.Option(min=1, max=60_000, help="How many servers, each on a port of its own.")
     ] = 100,
     engine: Annotated[
-        Literal["vllm", "sglang", "llamacpp", "generate"],
+        Literal["vllm", "sglang", "llamacpp", "generate", "anthropic", "bedrock"],
         typer.Option(help="Whose paths, metrics and manners they have.", rich_help_panel=_SERVER),
     ] = "vllm",
     model: Annotated[str, typer.Option(help="The model that they list.", rich_help_panel=_SERVER)] = "simulated",

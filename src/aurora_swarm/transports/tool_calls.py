@@ -9,12 +9,7 @@ from typing import Any
 import msgspec
 
 from aurora_swarm.transports.wire import encoded
-from aurora_swarm.values.message import Message, ToolCall
-
-MALFORMED = "__malformed__"
-"""Arguments that are no JSON object are kept as ``{MALFORMED: their text}``: data for whoever validates them, who can
-tell the model so. No tool has a parameter of this name, so validation refuses them without knowing of it.
-"""
+from aurora_swarm.values.message import MALFORMED, Message, ToolCall
 
 _ARGUMENTS = msgspec.json.Decoder(dict[str, Any])
 _NOT_IN_IDS = re.compile(r"[^A-Za-z0-9_-]")

@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
+MALFORMED = "__malformed__"
+"""The one key of `ToolCall.arguments` that are no JSON object; its value is what the model wrote."""
+
 
 class ToolCall(msgspec.Struct, frozen=True):
     """A model's wish to use a tool.
@@ -13,7 +16,7 @@ class ToolCall(msgspec.Struct, frozen=True):
     Args:
         id: Unique within the conversation; answered exactly once.
         name: The tool.
-        arguments: JSON object, as the model gave it and not yet validated.
+        arguments: JSON object, as the model gave it and not yet validated; under `MALFORMED` what is none.
     """
 
     id: str

@@ -38,7 +38,7 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
     Args:
         text: What the model said; may be empty.
-        finish_reason: ``stop``, ``length`` or ``tool_calls``; an abort never becomes a reply.
+        finish_reason: ``stop``, ``length``, ``tool_calls`` or ``content_filter``; an abort never becomes a reply.
         usage: Tokens, as the server counted them; zeros where it does not say.
         model: The model that answered, by the server's word.
         ttft_s: Seconds to the first token, for streamed answers; None otherwise.
