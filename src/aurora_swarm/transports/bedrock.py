@@ -21,10 +21,10 @@ from aurora_swarm.errors import (
 )
 from aurora_swarm.transports.event_stream import EventMessage, EventStreamParser
 from aurora_swarm.transports.provider import split_system
-from aurora_swarm.transports.tool_calls import MALFORMED, PartialCalls, plain_id, told_apart, without_tools
+from aurora_swarm.transports.tool_calls import PartialCalls, plain_id, told_apart, without_tools
 from aurora_swarm.transports.wire import decoded, encoded
 from aurora_swarm.values.call import Call, OfferedTool
-from aurora_swarm.values.message import Message, ToolCall
+from aurora_swarm.values.message import MALFORMED, Message, ToolCall
 from aurora_swarm.values.reply import Reply, Usage
 
 ANSWER = "give_final_answer"
