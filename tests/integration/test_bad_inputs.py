@@ -234,6 +234,64 @@ OPTIONS = [
     ),
 ]
 
+MONEY = [*MAP, "--budget-usd", "1"]
+NAMED = ["--model", "test-model"]
+PRICES = "other: {prompt: 1, completion: 1}\n"
+
+SPENDING = [
+    bad_spec("bound unknown", "spec.yaml", f"{SPEC}budget: {{token: 5}}\n", "spec.yaml:3:10: budget.token", "tokens"),
+    bad_spec(
+        "bound of nothing", "spec.yaml", f"{SPEC}budget: {{wall_s: 0}}\n", "spec.yaml:3:10: budget.wall_s", "above 0"
+    ),
+    bad_spec("money without prices", "spec.yaml", f"{SPEC}budget: {{usd: 5}}\n", "needs prices", "--prices"),
+    bad_spec("price that is none", "spec.yaml", f"{SPEC}prices: {{m: 5}}\n", "spec.yaml:3:10: prices.m", "{prompt: "),
+    bad_spec("prices that are not there", "spec.yaml", f"{SPEC}prices: p.yaml\n", "p.yaml: no such file", "path"),
+    bad_spec("unknown protocol", "spec.yaml", f"{SPEC}tool_protocol: json\n", "spec.yaml:3:1: tool_protocol", "native"),
+    bad_spec("yes is no truth value", "spec.yaml", f"{SPEC}stream: yes\n", "spec.yaml:3:1: stream", "true or false"),
+    bad_spec(
+        "timeout of a turn", "spec.yaml", f"{SPEC}turn_timeout_s: -1\n", "spec.yaml:3:1: turn_timeout_s", "above 0"
+    ),
+    bad_spec("reduction without a prompt", "spec.yaml", f"{SPEC}reduce_schema: {{}}\n", "spec.yaml:3:1", "add reduce:"),
+    Case("budget: no tokens", [*MAP, "--budget-tokens", "0"], {"in.csv": CSV}, "--budget-tokens", "--help"),
+    Case("budget: money without prices", MONEY, {"in.csv": CSV}, "needs prices", "--prices"),
+    Case(
+        "budget: money without a model",
+        [*MONEY, "--prices", "p.yaml"],
+        {"in.csv": CSV, "p.yaml": PRICES},
+        "needs to know the model",
+        "--model",
+    ),
+    Case(
+        "budget: money without a price",
+        [*MONEY, *NAMED, "--prices", "p.yaml"],
+        {"in.csv": CSV, "p.yaml": PRICES},
+        "p.yaml has no price for test-model",
+        "'*'",
+    ),
+    Case(
+        "prices: a wrong one",
+        [*MAP, "--prices", "p.yaml"],
+        {"in.csv": CSV, "p.yaml": "m: {prompt: cheap, completion: 1}\n"},
+        "p.yaml:1:5: m.prompt",
+        "plain number",
+    ),
+    Case("reduce: no place", [*MAP, "--reduce", "Merge {n}"], {"in.csv": CSV}, "--reduce needs --output", "--output"),
+    Case("reduce: another field", [*MAP, *OUT, "--reduce", "{x}"], {"in.csv": CSV}, "reduce:1:1: x", "'n'"),
+    Case(
+        "reduce: only a schema",
+        [*MAP, *OUT, "--reduce-schema", "s.json"],
+        {"in.csv": CSV, "s.json": '{"type": "object", "properties": {"a": {"type": "string"}}}'},
+        "--reduce-schema",
+        "--reduce",
+    ),
+    Case(
+        "reduce: no inputs", [*MAP, *OUT, "--reduce", "Merge"], {"in.csv": "text\n"}, "nothing to reduce", "one input"
+    ),
+    Case("tool: unknown", [*MAP, "--tool", "read_fil"], {"in.csv": CSV}, "read_fil", "read_file"),
+    Case("events: no such folder", [*MAP, "--events", "no/e"], {"in.csv": CSV}, "no/e", "folder"),
+    Case("events: one file for two", [*MAP, *OUT, "--events", "out.jsonl"], {"in.csv": CSV}, "--events", "of its own"),
+]
+
 FILES = [
     Case("output: a folder", [*MAP, "--output", "."], {"in.csv": CSV}, ": Is a directory", "file in it"),
     Case("output: no such folder", [*MAP, "--output", "no/out"], {"in.csv": CSV}, "no/out", "create the folder"),
@@ -265,7 +323,7 @@ FILES = [
     ),
 ]
 
-CASES = [*HOSTFILES, *SCHEMAS, *SPECS, *INPUTS, *BACKENDS, *OPTIONS, *FILES]
+CASES = [*HOSTFILES, *SCHEMAS, *SPECS, *INPUTS, *BACKENDS, *OPTIONS, *SPENDING, *FILES]
 
 
 @pytest.fixture(autouse=True)

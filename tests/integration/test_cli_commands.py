@@ -58,6 +58,19 @@ def tool_user(request: Request) -> Answer:
     return Answer(answers.encode(answers.chat(text)), delay_s=0.02)
 
 
+def reader(name: str) -> Any:
+    """A model that reads one file with its tool, then answers with what it was told."""
+
+    def script(request: Request) -> Answer:
+        if request.method == "GET":
+            return Answer()
+        heard = request.json()["messages"][-1]["content"] if len(request.json()["messages"]) > 3 else ""
+        said = {"answer": heard} if heard else {"tool": "read_file", "arguments": {"path": name}}
+        return Answer(answers.encode(answers.chat(json.dumps(said))))
+
+    return script
+
+
 def records(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
@@ -150,6 +163,126 @@ class TestMap:
         assert done.returncode == 2
         assert records(done.stdout)[0]["output"] == "one"
         assert "error: standard input:2" in done.stderr
+
+    def test_tools_are_named_on_the_command_line(self, serve: Any) -> None:
+        Path("a.txt").write_text("alpha")
+        Path("in.csv").write_text("name\na.txt\n")
+        command = ["map", "Read {name}", "-i", "in.csv", "-b", serve(reader("a.txt")).url, "-o", "out.jsonl"]
+        assert main([*command, "--tool", "read_file"]) == 0
+        found = records(Path("out.jsonl").read_text())[0]
+        assert "alpha" in found["output"]
+        assert (found["turns"], found["tools_executed"]) == (2, 1)
+
+
+class TestMoneyAndBudgets:
+    PRICES = "test-model: {prompt: 1000000, completion: 2000000}\n"
+
+    def test_a_price_table_says_what_the_run_cost(self, serve: Any, capfd: Any) -> None:
+        Path("in.txt").write_text("a b\nc d\n")
+        Path("p.yaml").write_text(self.PRICES)
+        command = ["map", "{text}", "-i", "in.txt", "-b", serve().url, "-o", "o.jsonl", "--prices", "p.yaml", "--json"]
+        assert main(command) == 0
+        captured = capfd.readouterr()
+        summary = json.loads(captured.out)
+        assert (summary["prompt_tokens"], summary["completion_tokens"]) == (4, 4)
+        assert (summary["cost_usd"], summary["cost_per_task_usd"]) == (12.0, 6.0)
+        assert (summary["model"], summary["priced_by"]) == ("test-model", "p.yaml")
+
+    def test_a_specification_may_hold_its_prices_and_the_command_line_wins(self, serve: Any, capfd: Any) -> None:
+        spec = {"task": "{x}", "inputs": [{"x": "1"}], "backend": serve().url, "output": "out.jsonl"}
+        spec["prices"] = {"*": {"prompt": 1, "completion": 1}}
+        Path("spec.json").write_text(json.dumps(spec))
+        Path("p.toml").write_text("[test-model]\nprompt = 5\ncompletion = 5\n")
+        assert main(["run", "spec.json"]) == 0
+        assert "by spec.json" in capfd.readouterr().err
+        assert main(["run", "spec.json", "--overwrite", "--no-journal", "--prices", "p.toml"]) == 0
+        assert "by p.toml" in capfd.readouterr().err
+
+    def test_a_budget_is_told_bound_by_bound(self, serve: Any, capfd: Any) -> None:
+        Path("in.txt").write_text("a b\nc d\n")
+        Path("p.yaml").write_text(self.PRICES)
+        command = ["map", "{text}", "-i", "in.txt", "-b", serve().url, "-o", "out.jsonl", "--json"]
+        money = ["--prices", "p.yaml", "--model", "test-model", "--budget-usd", "1000000000"]
+        bounds = ["--budget-tokens", "1000000", "--budget-seconds", "3600", "--budget-tool-calls", "5"]
+        assert main([*command, *money, *bounds]) == 0
+        budget = json.loads(capfd.readouterr().out)["budget"]
+        assert budget["tokens"] == {"limit": 1_000_000, "spent": 8, "left": 999_992}
+        assert (budget["usd"]["spent"], budget["tool_calls"]["spent"]) == (12.0, 0)
+        assert 0 < budget["wall_s"]["spent"] < 3600
+
+
+class TestReduce:
+    MERGE = ("--reduce", "Merge {n} answers.")
+
+    def test_one_answer_of_all_goes_to_standard_output(self, serve: Any, capfd: Any) -> None:
+        Path("in.txt").write_text("one\ntwo\n")
+        server = serve()
+        assert main(["map", "say {text}", "-i", "in.txt", "-b", server.url, "-o", "out.jsonl", *self.MERGE]) == 0
+        captured = capfd.readouterr()
+        assert captured.out.startswith("Merge 2 answers.")  # the server repeats what it is told
+        assert "say one" in captured.out
+        assert "say two" in captured.out
+        assert "reduced 2 answers in 1 step" in captured.err
+        assert [record["output"] for record in records(Path("out.jsonl").read_text())] == ["say one", "say two"]
+
+    def test_a_program_finds_it_in_the_summary(self, serve: Any, capfd: Any) -> None:
+        spec = {"task": "{x}", "inputs": [{"x": "a"}, {"x": "bad"}], "output": "out.jsonl", "reduce": "Merge {n}."}
+        Path("spec.json").write_text(json.dumps(spec))
+        assert main(["run", "spec.json", "-b", serve(refusing("bad")).url, "--json"]) == 1
+        summary = json.loads(capfd.readouterr().out)
+        reduced = summary["reduced"]
+        assert (reduced["ok"], reduced["n_ok"], reduced["missing"], reduced["steps"]) == (True, 1, [1], 1)
+        assert reduced["output"].startswith("Merge 1.")
+        assert (summary["total"], summary["ok"], summary["failed"]) == (2, 1, 1)  # the reducer is no input
+        assert summary["requests"] == 3  # and its request is counted
+
+    def test_a_schema_holds_for_the_one_answer(self, serve: Any, capfd: Any) -> None:
+        Path("in.txt").write_text("fine\n")
+        Path("s.json").write_text(SCHEMA)
+        server = serve(
+            lambda r: Answer(answers.encode(answers.chat('{"mood": "good"}'))) if b"Merge" in r.body else Answer()
+        )
+        command = ["map", "{text}", "-i", "in.txt", "-b", server.url, "-o", "out.jsonl", *self.MERGE, "-q"]
+        assert main([*command, "--reduce-schema", "s.json"]) == 0
+        assert json.loads(capfd.readouterr().out) == {"mood": "good"}
+
+    def test_a_reduction_that_fails_is_told_and_keeps_the_results(self, serve: Any, capfd: Any) -> None:
+        Path("in.txt").write_text("one\n")
+        command = ["map", "{text}", "-i", "in.txt", "-b", serve(refusing("Merge")).url, "-o", "out.jsonl", *self.MERGE]
+        assert main(command) == 1
+        captured = capfd.readouterr()
+        assert captured.out == ""
+        assert "could not be made one" in captured.err
+        assert records(Path("out.jsonl").read_text())[0]["ok"] is True
+
+    def test_a_full_disk_ends_the_run(self, serve: Any, capfd: Any) -> None:
+        Path("in.txt").write_text("".join(f"{n}\n" for n in range(300)))
+        server = serve(lambda request: Answer(delay_s=0.02 if request.method == "POST" else 0.0))
+        command = ["map", "{text}", "-i", "in.txt", "-b", server.url, "-o", "/dev/full", "--no-journal", *self.MERGE]
+        assert main([*command, "--max-inflight", "2"]) == 1
+        assert "error: /dev/full: results cannot be written" in capfd.readouterr().err
+        assert sum(request.method == "POST" for request in server.requests) < 50
+
+
+class TestEvents:
+    def test_what_happened_is_in_the_log_and_what_was_said_is_not(self, serve: Any) -> None:
+        Path("in.txt").write_text("good\nbad\n")
+        command = ["map", "secret {text}", "-i", "in.txt", "-b", serve(refusing("bad")).url, "-o", "out.jsonl"]
+        assert main([*command, "--events", "events.jsonl"]) == 1
+        events = records(Path("events.jsonl").read_text())
+        kinds = [event["event"] for event in events]
+        assert (kinds[0], kinds[-1]) == ("run_started", "run_ended")
+        assert sorted(kinds[1:-1]) == ["agent_ended", "agent_ended", "agent_started", "agent_started"]
+        assert {e["index"]: e["ok"] for e in events if e["event"] == "agent_ended"} == {0: True, 1: False}
+        assert "secret" not in Path("events.jsonl").read_text()
+
+    def test_a_further_run_is_appended(self, serve: Any) -> None:
+        spec = {"task": "{x}", "inputs": [{"x": "1"}], "backend": serve().url, "events": "log/e.jsonl"}
+        Path("log").mkdir()
+        Path("spec.json").write_text(json.dumps(spec))
+        assert main(["run", "spec.json", "-q"]) == main(["run", "spec.json", "-q"]) == 0
+        kinds = [event["event"] for event in records(Path("log/e.jsonl").read_text())]
+        assert kinds.count("run_started") == kinds.count("run_ended") == 2
 
 
 class TestRun:

@@ -6,14 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from aurora_swarm.batch.reduce import Reduction
+from aurora_swarm.batch.reduce import Summary as Reduced
 from aurora_swarm.batch.run import BatchOptions, run_batch
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.cli.exits import exit_of
 from aurora_swarm.cli.interrupts import run_interruptibly
 from aurora_swarm.cli.progress import Latest, open_progress
+from aurora_swarm.cli.reducing import as_plain_data, as_words, run_and_reduce
 from aurora_swarm.cli.results import Results, open_results
 from aurora_swarm.cli.sources import Source
 from aurora_swarm.cli.summary import Account, Summary, as_json, as_text, summarise
@@ -36,12 +40,14 @@ class Batch(msgspec.Struct, frozen=True):
         source: What they work on.
         options: Where; its journal, sinks and `say` are filled in here.
         prices: What models cost, for the summary.
+        reduction: How the answers become one; None where they do not.
     """
 
     spec: BatchSpec
     source: Source
     options: BatchOptions
     prices: PriceTable | None = None
+    reduction: Reduction | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -88,6 +94,18 @@ class Delivery(msgspec.Struct, frozen=True):
             return f"{self.output}.journal"
         return self.journal
 
+    def check_reduction(self, reduction: Reduction | None) -> None:
+        """Make sure that the one answer has a place of its own.
+
+        Raises:
+            UsageError: Standard output carries the results.
+        """
+        if reduction is not None and self.output is None:
+            raise UsageError(
+                "--reduce needs --output, because standard output carries the results otherwise",
+                remedy="add --output results.jsonl; the one answer then goes to standard output",
+            )
+
 
 def conduct(batch: Batch, delivery: Delivery) -> int:
     """Run a batch to its end, or to Ctrl-C.
@@ -104,11 +122,13 @@ def conduct(batch: Batch, delivery: Delivery) -> int:
     tally, latest = Tally(), Latest()
     figures = partial(summarise, tally, batch.source.total, Account(batch.prices, batch.options.budget))
     journal = delivery.journal_place()
+    delivery.check_reduction(batch.reduction)
     kept = journal is not None and _path_of(journal).exists()
+    reduced: Reduced[Any] | None = None
     ended: KeyboardInterrupt | AuroraSwarmError | None = None
 
     def last_words() -> None:
-        _report(figures(interrupted=True), delivery, journal)
+        _report(figures(interrupted=True), delivery, journal, None)
 
     with closing(open_results(delivery.output, kept=kept or delivery.overwrite)) as results:
         try:
@@ -116,16 +136,16 @@ def conduct(batch: Batch, delivery: Delivery) -> int:
                 sinks = (*batch.options.sinks, tally, latest, *events)
                 options = msgspec.structs.replace(batch.options, journal=journal, sinks=sinks, say=progress.say)
                 progress.say(_intent(batch, delivery, journal))
-                run_interruptibly(_consume(batch, options, results), last_words)
+                reduced = run_interruptibly(_consume(batch, options, results, tally), last_words)
                 _finish(results, figures().done, progress.say)
         except (KeyboardInterrupt, AuroraSwarmError) as error:
             ended = error
     summary = figures(interrupted=ended is not None)
     if ended is None or summary.done or isinstance(ended, KeyboardInterrupt):
-        _report(summary, delivery, journal)
+        _report(summary, delivery, journal, reduced)
     if ended is not None:
         raise ended
-    return exit_of(summary.ok, summary.failed + summary.cancelled)
+    return exit_of(summary.ok, summary.failed + summary.cancelled + (reduced is not None and not reduced.ok))
 
 
 @contextmanager
@@ -154,13 +174,18 @@ def _finish(results: Results, count: int, say_: Callable[[str], None]) -> None:
     results.finish()
 
 
-async def _consume(batch: Batch, options: BatchOptions, results: Results) -> None:
+async def _consume(batch: Batch, options: BatchOptions, results: Results, tally: Tally) -> Reduced[Any] | None:
+    if batch.reduction is not None:
+        return await run_and_reduce(
+            batch.spec, batch.source.inputs, batch.reduction, options, results=results, tally=tally
+        )
     stream = run_batch(batch.spec, batch.source.inputs, options)
     try:
         async for result in stream:
             results.write(result)
     finally:
         await stream.aclose()
+    return None
 
 
 def _intent(batch: Batch, delivery: Delivery, journal: str | None) -> str:
@@ -174,12 +199,26 @@ def _path_of(journal: str) -> Path:
     return Path(journal.removeprefix("sqlite://")).absolute()
 
 
-def _report(summary: Summary, delivery: Delivery, journal: str | None) -> None:
+def _report(summary: Summary, delivery: Delivery, journal: str | None, reduced: Reduced[Any] | None) -> None:
     if delivery.as_json:
-        tell(as_json(summary).decode())
-    elif not delivery.quiet:
+        more = {} if reduced is None else {"reduced": as_plain_data(reduced)}
+        tell(as_json(summary, **more).decode())
+        return
+    if not delivery.quiet:
         say(as_text(summary))
         if delivery.output is not None:
             say(f"  results {delivery.output}")
         if journal is not None and (summary.interrupted or summary.failed):
             say(f"  again   the same command resumes from {journal}: what is ok is not asked again")
+    if reduced is not None:
+        _report_reduced(reduced, quiet=delivery.quiet)
+
+
+def _report_reduced(reduced: Reduced[Any], *, quiet: bool) -> None:
+    if reduced.error is not None:
+        say(f"error: the answers could not be made one: {reduced.error}")
+        return
+    if not quiet:
+        missing = f", without {len(reduced.missing)} that failed" if reduced.missing else ""
+        say(f"  reduced {reduced.n_ok} answers in {reduced.steps} step{"s" * (reduced.steps != 1)}{missing}:")
+    tell(as_words(reduced))

@@ -33,6 +33,7 @@ from aurora_swarm.cli.options import (
     chosen_backend,
     chosen_budget,
     chosen_price,
+    chosen_reduction,
     environment,
 )
 
@@ -84,6 +85,17 @@ def map_inputs(
     max_retries: Annotated[
         int, typer.Option(min=0, help="Re-asks after an answer that the schema refuses.", rich_help_panel=WHAT)
     ] = 2,
+    reduce: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROMPT",
+            help="Make one answer of all, such as: Merge {n} lists. It goes to standard output.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    reduce_schema: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON schema of that answer.", rich_help_panel=WHAT)
+    ] = None,
     backend: BackendOption = None,
     hostfile: HostfileOption = None,
     model: ModelOption = None,
@@ -139,4 +151,5 @@ def map_inputs(
         streamed=bool(stream),
     )
     delivery = Delivery(output, journal, no_journal, overwrite, json_, quiet, events)
-    return conduct(Batch(spec, source, options, table), delivery)
+    reduction = chosen_reduction(reduce, load_schema(reduce_schema) if reduce_schema else None, temperature)
+    return conduct(Batch(spec, source, options, table, reduction), delivery)

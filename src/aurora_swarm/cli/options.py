@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -14,6 +14,9 @@ from aurora_swarm.errors import InputError, UsageError
 from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.settings import Settings, load_settings
 from aurora_swarm.values.budget import Budget, Price
+
+if TYPE_CHECKING:
+    from aurora_swarm.batch.reduce import Reduction
 
 WHERE = "Where it runs"
 WHAT = "What is asked"
@@ -172,6 +175,25 @@ def chosen_price(prices: PriceTable | None, budget: Budget | None, model: str) -
         f"{prices.source} has no price for {named}, and the budget is in money",
         remedy="add a line for it, or one for '*', which stands for all others",
     )
+
+
+def chosen_reduction(
+    instruction: str | None, schema: dict[str, Any] | None, temperature: float | None
+) -> Reduction | None:
+    """How the answers become one; None where nobody says.
+
+    Raises:
+        UsageError: There is a schema and no instruction, or it cannot be used.
+    """
+    if instruction is None:
+        if schema is not None:
+            raise UsageError("--reduce-schema is given without --reduce", remedy='add --reduce "Merge {n} answers."')
+        return None
+    from aurora_swarm.batch.reduce import Reduction  # noqa: PLC0415 - start-up is light
+    from aurora_swarm.values.call import Sampling  # noqa: PLC0415
+
+    sampling = Sampling(max_tokens=environment().max_tokens_aggregation, temperature=temperature)
+    return Reduction(instruction=instruction, schema=schema, sampling=sampling)
 
 
 def chosen_backend(backends: Sequence[str] | None, hostfile: Path | None) -> str | Path | list[str]:

@@ -30,6 +30,7 @@ from aurora_swarm.cli.options import (
     chosen_backend,
     chosen_budget,
     chosen_price,
+    chosen_reduction,
     environment,
 )
 
@@ -96,7 +97,8 @@ def run(
         quiet=quiet,
         events=events or _path(said.events),
     )
-    return conduct(Batch(_batch_spec(said, spec), source, options, table), delivery)
+    reduction = chosen_reduction(said.reduce, said.reduce_schema, said.temperature)
+    return conduct(Batch(_batch_spec(said, spec), source, options, table, reduction), delivery)
 
 
 def _backend(said: RunSpec) -> str | Path | list[str] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgspec
 
@@ -253,7 +252,8 @@ def _tool_lines(summary: Summary) -> Iterator[str]:
         ratio = f" ({summary.dedup_ratio:.1f} asked per execution)" if summary.dedup_ratio is not None else ""
         yield f"  tools   {summary.tool_calls} asked for, {summary.tools_executed} executed{ratio}"
     if summary.in_doubt:
-        yield f"  doubt   {summary.in_doubt} tool calls with effects were interrupted, and not repeated: see in_doubt"
+        calls = f"tool call{'s' * (summary.in_doubt != 1)}"
+        yield f"  doubt   {summary.in_doubt} {calls} with effects, interrupted and not repeated: see in_doubt"
 
 
 def _cost_lines(summary: Summary) -> Iterator[str]:
@@ -263,8 +263,7 @@ def _cost_lines(summary: Summary) -> Iterator[str]:
     elif summary.priced_by and summary.model:
         yield f"  cost    unknown: {summary.priced_by} has no price for {summary.model}"
     for name, bound in summary.budget.items():
-        say = _SAID[name]
-        yield f"  budget  {say(bound.spent)} of {say(bound.limit)} spent, {say(bound.left)} left"
+        yield f"  budget  {_bound(name, bound)}"
 
 
 def _spread(spread: Spread) -> str:
@@ -275,12 +274,12 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.3f} s" if seconds < 1 else f"{seconds:.1f} s"
 
 
-_SAID: dict[str, Any] = {
-    "tokens": lambda count: f"{count:,.0f} tokens",
-    "usd": money,
-    "wall_s": lambda seconds: f"{seconds:,.0f} s",
-    "tool_calls": lambda count: f"{count:,.0f} tool calls",
-}
+def _bound(name: str, bound: Spending) -> str:
+    show = money if name == "usd" else "{:,.0f}".format
+    return f"{_BOUNDS[name]} {show(bound.limit)}: {show(bound.spent)} spent, {show(bound.left)} left"
+
+
+_BOUNDS = {"tokens": "tokens", "usd": "money", "wall_s": "seconds", "tool_calls": "tool calls"}
 
 
 def share(part: int, whole: int) -> str:

@@ -112,10 +112,14 @@ class Tally:
         self._ttft = Quantiles()
         self._latency = Quantiles()
         self._model = ""
+        self._spending_only = False
 
     def emit(self, event: Event) -> None:
         """Count one event."""
         self._last_at = self._now()
+        if self._spending_only:
+            self._count_spending(event)
+            return
         match event:
             case AgentStarted():
                 self._counts["started"] += 1
@@ -131,6 +135,13 @@ class Tally:
                 self._running = False
                 if cancelled:
                     self._counts["cancelled"] += self._counts["started"] - self._counts["ended"]
+
+    def count_spending_only(self) -> None:
+        """From now on agents are none of the inputs: what they spend counts, and they themselves do not.
+
+        So a run that plans or reduces has its inputs counted once, and everything that it spends.
+        """
+        self._spending_only = True
 
     def snapshot(self) -> TallySnapshot:
         """The counts as they are now."""
@@ -173,13 +184,26 @@ class Tally:
         if result.resumed:
             counts["resumed"] += 1
             return
+        self._spend(result)
+        self._latency.add(result.latency_s)
+        if result.ttft_s is not None:
+            self._ttft.add(result.ttft_s)
+
+    def _count_spending(self, event: Event) -> None:
+        match event:
+            case AgentEnded(result=result) if not result.resumed:
+                self._spend(result)
+            case RunStarted():
+                self._running = True
+            case RunEnded():
+                self._running = False
+
+    def _spend(self, result: AgentResult[object]) -> None:
+        counts = self._counts
         counts["attempts"] += result.attempts
         counts["turns"] += result.turns
         counts["repaired"] += result.repaired
         self._usage += result.usage
-        self._latency.add(result.latency_s)
-        if result.ttft_s is not None:
-            self._ttft.add(result.ttft_s)
 
 
 def _rate(count: int, seconds: float) -> float:

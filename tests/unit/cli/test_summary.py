@@ -6,16 +6,19 @@ import io
 import json
 import time
 
+import pytest
 from rich.console import Console
 
 from aurora_swarm.cli.exits import Exit, exit_of
 from aurora_swarm.cli.heartbeat import PlainProgress
 from aurora_swarm.cli.live import LiveProgress
 from aurora_swarm.cli.progress import Latest, condensed, describer
-from aurora_swarm.cli.summary import as_json, as_line, as_text, summarise
-from aurora_swarm.cli.voice import clock
+from aurora_swarm.cli.summary import Account, as_json, as_line, as_text, summarise
+from aurora_swarm.cli.voice import clock, money
 from aurora_swarm.errors import ConnectError, TurnLimitError
+from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.telemetry.tally import Tally
+from aurora_swarm.values.budget import Budget, Price
 from aurora_swarm.values.event import AgentEnded, AgentStarted, Event, RunEnded, RunStarted, ToolEnded
 from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.reply import Usage
@@ -99,6 +102,91 @@ def test_the_closing_words_name_every_kind_of_figure() -> None:
         "2 asked for, 1 executed",
     ):
         assert part in words
+
+
+PRICES = PriceTable({"m": Price(prompt=10.0, completion=100.0, cached=2.0)}, "prices.yaml")
+COST = (150 * 10 + 50 * 2 + 20 * 100) / 1e6
+"""Of the two agents in `EVENTS` that were worked on and well."""
+
+
+def streamed(index: int, ttft_s: float, latency_s: float, *, attempts: int = 1) -> AgentEnded:
+    result = AgentResult(index, "k", True, "fine", None, attempts=attempts, turns=1, ttft_s=ttft_s, latency_s=latency_s)
+    return AgentEnded(result)
+
+
+def test_money_is_that_of_the_table_by_the_model_of_the_run() -> None:
+    summary = summarise(tallied(*EVENTS, RunEnded()), None, Account(PRICES))
+    assert summary.cost_usd == pytest.approx(COST)
+    assert summary.cost_per_task_usd == pytest.approx(COST / 5)  # the resumed one cost nothing
+    assert "cost    $0.0036, $0.00072 per input, by prices.yaml" in as_text(summary)
+    assert "| $0.0036 |" in as_line(summary)
+
+
+def test_without_a_table_there_is_no_word_of_money() -> None:
+    summary = summarise(tallied(*EVENTS, RunEnded()), None)
+    assert (summary.cost_usd, summary.cost_per_task_usd) == (None, None)
+    assert "$" not in as_text(summary) + as_line(summary)
+    assert "cost" not in as_text(summary)
+
+
+def test_a_model_that_the_table_lacks_has_no_price_and_this_is_said() -> None:
+    table = PriceTable({"other": Price(1, 1)}, "prices.yaml")
+    summary = summarise(tallied(*EVENTS, RunEnded()), None, Account(table))
+    assert summary.cost_usd is None
+    assert "cost    unknown: prices.yaml has no price for m" in as_text(summary)
+
+
+def test_what_is_left_of_a_budget_is_said_bound_by_bound() -> None:
+    budget = Budget(tokens=1_000, usd=1.0, wall_s=4.0, tool_calls=2, width=8)
+    summary = summarise(tallied(*EVENTS, RunEnded()), None, Account(PRICES, budget))
+    assert {name: (bound.spent, bound.left) for name, bound in summary.budget.items()} == {
+        "tokens": (220, 780),
+        "usd": (pytest.approx(COST), pytest.approx(1 - COST)),
+        "wall_s": (5.0, 0.0),
+        "tool_calls": (1, 1),
+    }
+    words = as_text(summary)
+    assert "budget  tokens 1,000: 220 spent, 780 left" in words
+    assert "budget  tool calls 2: 1 spent, 1 left" in words
+
+
+def test_times_are_told_where_they_were_measured() -> None:
+    summary = summarise(tallied(*(streamed(n, 0.1, 2.0) for n in range(4)), RunEnded()), None)
+    assert "times   per input 2.0 s median, 2.0 s p95; to the first token 0.100 s median, 0.100 s p95" in as_text(
+        summary
+    )
+    assert "first token" not in as_text(summarise(tallied(*EVENTS, RunEnded()), None))
+
+
+def test_requests_beyond_one_per_turn_were_sent_again() -> None:
+    summary = summarise(tallied(streamed(0, 0.1, 1.0, attempts=3), streamed(1, 0.1, 1.0), RunEnded()), None)
+    assert summary.asked_again == 2
+    assert "asked   4 requests for 2 turns, 2 of them again" in as_text(summary)
+
+
+def test_effects_in_doubt_are_not_kept_quiet() -> None:
+    doubtful = AgentEnded(AgentResult(0, "k", True, "fine", None, in_doubt=1))
+    assert "doubt   1 tool call" in as_text(summarise(tallied(doubtful, RunEnded()), None))
+    assert "doubt" not in as_text(summarise(tallied(*EVENTS, RunEnded()), None))
+
+
+def test_a_program_is_told_all_of_it() -> None:
+    budget = Budget(tokens=1_000)
+    data = json.loads(as_json(summarise(tallied(*EVENTS, RunEnded()), None, Account(PRICES, budget)), extra=1))
+    assert data["cost_usd"] == pytest.approx(COST)
+    assert data["cost_per_task_usd"] == pytest.approx(COST / 5)
+    assert data["budget"] == {"tokens": {"limit": 1_000, "spent": 220, "left": 780}}
+    assert (data["tool_dedup_ratio"], data["cache_hit_ratio"], data["in_doubt"]) == (2.0, 0.25, 0)
+    assert data["latency"].keys() == {"count", "median_s", "p95_s", "most_s"}
+    assert (data["ttft"], data["extra"]) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("usd", "words"),
+    [(0, "$0.00"), (0.00072, "$0.00072"), (0.0361, "$0.036"), (0.5, "$0.50"), (1, "$1.00"), (12345.678, "$12,345.68")],
+)
+def test_money_in_words(usd: float, words: str) -> None:
+    assert money(usd) == words
 
 
 def test_an_interrupted_run_is_called_so() -> None:

@@ -132,6 +132,42 @@ def test_a_snapshot_does_not_change_afterwards() -> None:
     assert before.failed == {"server": 1}
 
 
+def timed(latency_s: float, ttft_s: float | None = None, **other: int | bool) -> AgentEnded:
+    return AgentEnded(
+        AgentResult[object](0, "key", True, "yes", None, latency_s=latency_s, ttft_s=ttft_s, **other)  # type: ignore[arg-type]
+    )
+
+
+def test_times_of_agents_and_of_first_tokens_are_spread() -> None:
+    now = tally_of(START, timed(1.0, 0.1), timed(2.0, 0.3), timed(30.0)).snapshot()
+    assert now.latency is not None
+    assert now.ttft is not None
+    assert (now.latency.count, now.latency.most_s) == (3, 30.0)
+    assert now.latency.median_s == pytest.approx(2.0, rel=0.01)
+    assert (now.ttft.count, now.ttft.most_s) == (2, 0.3)
+
+
+def test_without_streams_nothing_is_known_of_first_tokens() -> None:
+    assert tally_of(START, timed(1.0)).snapshot().ttft is None
+
+
+def test_a_resumed_agent_took_no_time() -> None:
+    assert tally_of(START, timed(1.0, 0.1, resumed=True)).snapshot().latency is None
+
+
+def test_effects_in_doubt_are_counted_whenever_they_were_begun() -> None:
+    assert tally_of(START, timed(1.0, in_doubt=2), timed(1.0, in_doubt=1, resumed=True)).snapshot().in_doubt == 3
+
+
+def test_turns_tell_which_requests_were_sent_again() -> None:
+    now = tally_of(START, timed(1.0, turns=2, attempts=3), timed(1.0, turns=1, attempts=1)).snapshot()
+    assert (now.attempts, now.turns) == (4, 3)
+
+
+def test_the_model_is_the_one_that_the_run_asks_for() -> None:
+    assert (Tally(Clock()).snapshot().model, tally_of(START).snapshot().model) == ("", "model")
+
+
 ENDS = st.sampled_from([ok(), ok(resumed=True), failed(ServerError("a")), failed(CallCancelledError("b"))])
 
 
