@@ -110,7 +110,8 @@ class LivingAgent:
         """
         self._count(outcome)
         assert outcome.reply is not None
-        if self._keep is not None:
+        # Without re-asks it is the end after all: a failure is not kept, or resuming would only repeat it.
+        if self._keep is not None and self._task.rules.max_retries:
             await self._keep(0, outcome.reply)
         return (outcome.reply,)
 

@@ -254,6 +254,14 @@ def test_what_keep_raises_passes_and_no_tool_is_run():
     assert world.used == []
 
 
+def test_a_first_reply_that_ends_an_agent_without_re_asks_is_not_kept():
+    world = World(Reply("no"))
+    plain = Task(index=0, key="k", messages=(Message("user", "?"),), rules=Rules(output=OUT, max_retries=0))
+    result = world.run(plain, keep=world.keep)
+    assert isinstance(result.error, errors.InvalidOutputError)
+    assert (world.kept, result.attempts) == ([], 1)
+
+
 def test_a_recording_survives_json():
     world = World(calls("x"), STONE)
     first = world.run(task(), keep=world.keep)
