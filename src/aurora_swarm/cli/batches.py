@@ -220,5 +220,5 @@ def _report_reduced(reduced: Reduced[Any], *, quiet: bool) -> None:
         return
     if not quiet:
         missing = f", without {len(reduced.missing)} that failed" if reduced.missing else ""
-        say(f"  reduced {reduced.n_ok} answers in {reduced.steps} step{"s" * (reduced.steps != 1)}{missing}:")
+        say(f"  reduced {reduced.n_ok} answers in {reduced.steps} step{'s' * (reduced.steps != 1)}{missing}:")
     tell(as_words(reduced))
