@@ -100,12 +100,8 @@ class Flight:
         if self.task.done():
             return
         _LOGGER.warning("the tool %s goes on although it was cancelled; it is closed", self._name)
-        try:
-            self._coroutine.close()
-        except RuntimeError:
-            # Not even this is heeded. The task is cancelled whenever the loop ends; nobody waits for it.
-            _LOGGER.warning("the tool %s cannot be closed", self._name)
-        # Wakes the task, which finds its coroutine closed.
+        # Ends our own frames whatever the tool's do, so that the task, woken by the cancel, finds nothing left to run.
+        self._coroutine.close()
         self.task.cancel()
 
     def _expire(self) -> None:
@@ -126,9 +122,10 @@ class Flight:
         self._running.discard(self)
         if self._timer is not None:
             self._timer.cancel()
-        if task.cancelled():
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or (error and self.is_disowned):
             execution = Execution(f"{self._name} was cancelled", ok=False)
-        elif (error := task.exception()) is not None:
+        elif error:
             execution = Execution(f"{self._name} failed: {type(error).__name__}", ok=False)
         else:
             execution = task.result()
