@@ -47,11 +47,11 @@ class Amount(NamedTuple):
 
     def plus(self, other: Amount) -> Amount:
         """The sum."""
-        return Amount(*(mine + its for mine, its in zip(self, other, strict=True)))
+        return Amount(self[0] + other[0], self[1] + other[1], self[2] + other[2])
 
     def minus(self, other: Amount) -> Amount:
         """The difference."""
-        return Amount(*(mine - its for mine, its in zip(self, other, strict=True)))
+        return Amount(self[0] - other[0], self[1] - other[1], self[2] - other[2])
 
 
 class Account:
@@ -132,12 +132,12 @@ class Account:
 
     def has(self, amount: Amount, *, with_reserved: bool = False) -> bool:
         """Whether an amount is left, or would be if nothing were reserved."""
-        held = Amount() if with_reserved else self.held
-        lefts = zip(self._caps, self.spent, held, strict=True)
-        return all(
-            cap is None or not wanted or wanted <= cap - spent - reserved
-            for wanted, (cap, spent, reserved) in zip(amount, lefts, strict=True)
-        )
+        for place, cap in enumerate(self._caps):
+            if cap is not None and amount[place]:
+                left = cap - self.spent[place] - (0 if with_reserved else self.held[place])
+                if amount[place] > left:
+                    return False
+        return True
 
     def _refuse(self, place: int, cap: int, wanted: int) -> BudgetError:
         self.refused += 1

@@ -8,7 +8,7 @@ template, and as many as it may generate; a call without a bound gets one. In mo
 that it may have. Money is counted in whole millionths of a millionth of a dollar, so that sums are exact.
 
 **Waiting.** What is only reserved may be put back: a call that could be paid then is better made later than refused or
-cut short. `Purse.blocking` tells where to wait; calls under way end by themselves, so the wait does too.
+cut short. `Purse.reserve_or_wait` tells where to wait; calls under way end by themselves, so the wait does too.
 
 **What nobody counted costs what was reserved.** A call that failed or was cancelled after a server may have begun it,
 or whose answer says nothing of tokens, costs its whole reservation. So does an answer before which such an attempt
@@ -144,25 +144,27 @@ class Purse:
         Raises:
             BudgetError: The bound, what is left of it, and what the call would take. Nothing is changed.
         """
-        max_tokens, amount = self._need(call)
-        hold = self._take(amount, now)
-        return call if max_tokens is None else with_max_tokens(call, max_tokens), hold
+        return self._reserve(call, *self._need(call), now)
 
-    def blocking(self, call: Call, *, is_new: bool = True) -> Purse | None:
-        """The purse to wait for: what calls under way have reserved in it may be put back and would do for a call.
+    def reserve_or_wait(self, call: Call, now: float, *, is_new: bool = True) -> tuple[Call, Hold] | Purse:
+        """Like `reserve`, but tells where to wait when what calls under way have reserved would do.
 
         Args:
             call: What is to be asked.
-            is_new: Whether it waits behind those who wait already, rather than before them.
+            now: The time.
+            is_new: Whether it comes behind those who wait already, rather than before them.
 
         Returns:
-            It; None when the call can be reserved now, or not at all.
+            As of `reserve`; or the purse in which something must be put back first.
+
+        Raises:
+            BudgetError: As of `reserve`; waiting would not help.
         """
-        _, amount = self._need(call)
-        if not all(account.has(amount, with_reserved=True) for account in self._accounts()):
-            return None
-        waits = (purse for purse in self.chain if (is_new and purse.waiting) or not purse._has(amount))  # noqa: SLF001
-        return next(waits, None)
+        max_tokens, amount = self._need(call)
+        short = [purse for purse in self.chain if (is_new and purse.waiting) or not purse._account.has(amount)]  # noqa: SLF001
+        if short and all(account.has(amount, with_reserved=True) for account in self._accounts()):
+            return short[0]
+        return self._reserve(call, max_tokens, amount, now)
 
     def wake(self) -> None:
         """Call the first of those who wait for something to be put back."""
@@ -210,9 +212,6 @@ class Purse:
             refused=account.refused,
         )
 
-    def _has(self, amount: Amount) -> bool:
-        return self._account.has(amount)
-
     def _accounts(self) -> list[Account]:
         return [purse._account for purse in self.chain]  # noqa: SLF001 - purses of the same class
 
@@ -227,6 +226,10 @@ class Purse:
         rooms = [account.room(prompt, self._rates) for account in self._accounts()]
         granted = max(least, min(wanted, *rooms))
         return granted, self._rates.most(prompt, granted)
+
+    def _reserve(self, call: Call, max_tokens: int | None, amount: Amount, now: float) -> tuple[Call, Hold]:
+        hold = self._take(amount, now)
+        return call if max_tokens is None else with_max_tokens(call, max_tokens), hold
 
     def _take(self, amount: Amount, now: float) -> Hold:
         accounts = self._accounts()

@@ -17,14 +17,15 @@ async def reserved(purse: Purse, call: Call) -> tuple[Call, Hold]:
     Raises:
         BudgetError: The purse cannot pay for it, whatever is put back.
     """
+    now = asyncio.get_running_loop().time
     waited: Purse | None = None
     try:
-        while (blocking := purse.blocking(call, is_new=waited is None)) is not None:
-            if waited is not None and waited is not blocking:
+        while isinstance(found := purse.reserve_or_wait(call, now(), is_new=waited is None), Purse):
+            if waited is not None and waited is not found:
                 waited.wake()
-            is_new, waited = waited is None, blocking
-            await _put_back(blocking, is_new=is_new)
-        return purse.reserve(call, asyncio.get_running_loop().time())
+            is_new, waited = waited is None, found
+            await _put_back(found, is_new=is_new)
+        return found
     finally:
         if waited is not None:
             waited.wake()  # also when cancelled: there may be room for the next one

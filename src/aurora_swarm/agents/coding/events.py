@@ -34,7 +34,7 @@ class Progress:
     def see(self, line: bytes) -> None:
         """Take one line of its output."""
         event = _object(line)
-        part = event.get("part") if isinstance(event.get("part"), dict) else {}
+        part = _mapping(event.get("part"))
         match event.get("type"):
             case "text":
                 self._hear(part)
@@ -55,31 +55,32 @@ class Progress:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        event = json.loads(line)
+        return _mapping(json.loads(line))
     except (ValueError, RecursionError):
         return {}
-    return event if isinstance(event, dict) else {}
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _usage(tokens: Any) -> Usage:
     """OpenCode counts cached tokens beside the fresh ones, and thinking beside the answer."""
-    if not isinstance(tokens, dict):
-        return Usage()
-    cache = tokens.get("cache") if isinstance(tokens.get("cache"), dict) else {}
+    tokens = _mapping(tokens)
+    cache = _mapping(tokens.get("cache"))
     read, written = _count(cache, "read"), _count(cache, "write")
     prompt = _count(tokens, "input") + read + written
     return Usage(prompt, _count(tokens, "output") + _count(tokens, "reasoning"), read)
 
 
-def _count(tokens: Any, name: str) -> int:
+def _count(tokens: dict[str, Any], name: str) -> int:
     value = tokens.get(name, 0)
     return int(value) if isinstance(value, int | float) else 0
 
 
 def _failure(error: Any) -> str:
-    if not isinstance(error, dict):
-        return str(error) or "it does not say what"
-    data = error.get("data") if isinstance(error.get("data"), dict) else {}
+    error = _mapping(error)
+    data = _mapping(error.get("data"))
     said = data.get("message") or error.get("message") or error.get("name") or "it does not say what"
     status = f" (HTTP {data['statusCode']})" if "statusCode" in data else ""
     return f"{str(said)[:500]}{status}"

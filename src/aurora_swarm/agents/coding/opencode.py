@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from aurora_swarm.agents.coding.change import CodeChange
 from aurora_swarm.agents.coding.events import Progress
 from aurora_swarm.agents.coding.workplace import Workplace, workplace
@@ -21,6 +23,7 @@ from aurora_swarm.values.outcome import AgentResult
 _PROVIDER = "aurora"
 _LONGEST_EVENT = 32_000_000
 _KEPT_BYTES = 4096
+_END_S = 2.0
 _QUIET = {
     # It works where nothing but the model's server can be reached, and asks nobody else even where it could.
     "OPENCODE_DISABLE_AUTOUPDATE": "1",
@@ -33,6 +36,14 @@ _QUIET = {
     "OPENCODE_DISABLE_PROJECT_CONFIG": "1",
     "OPENCODE_DISABLE_CLAUDE_CODE": "1",
 }
+
+
+class _Server(msgspec.Struct, frozen=True):
+    """Whom an agent asks."""
+
+    url: str
+    model: str
+    api_key: str
 
 
 class OpenCode:
@@ -138,7 +149,7 @@ class OpenCode:
         clock = asyncio.timeout(timeout_s)
         try:
             async with clock, workplace(self.folder, self.leave_out, self.keep) as place:
-                await self._work(task, place, self._environment(place, endpoint_url, model, api_key), seen)
+                await self._work(task, place, _Server(endpoint_url, model, api_key), seen)
                 change = CodeChange(text=seen.text, diff=await place.diff())
         except AgentError as failed:
             error = failed
@@ -164,17 +175,17 @@ class OpenCode:
             endpoint=endpoint_url,
         )
 
-    async def _work(self, task: str, place: Workplace, env: Mapping[str, str], seen: Progress) -> None:
+    async def _work(self, task: str, place: Workplace, server: _Server, seen: Progress) -> None:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self.command,
                 # A title of our own, or the model would be asked for one.
-                *("run", "--format", "json", "--title", "task", "--model", env["AURORA_MODEL"]),
+                *("run", "--format", "json", "--title", "task", "--model", f"{_PROVIDER}/{server.model}"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 limit=_LONGEST_EVENT,
-                env=env,
+                env=self._environment(place, server),
                 cwd=place.folder,
                 start_new_session=True,
             )
@@ -192,19 +203,19 @@ class OpenCode:
                 "the coding agent ended without a turn", remedy=f"see what it says: {said}" if said else ""
             )
 
-    def _environment(self, place: Workplace, url: str, model: str, api_key: str) -> dict[str, str]:
+    def _environment(self, place: Workplace, server: _Server) -> dict[str, str]:
         inherited = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         # The key goes where only processes of this user look, not on the command line.
-        told = json.dumps(self._configuration(url, model, api_key))
-        own = {"HOME": str(place.home), "OPENCODE_CONFIG_CONTENT": told, "AURORA_MODEL": f"{_PROVIDER}/{model}"}
-        return inherited | _QUIET | own | self.env
+        told = json.dumps(self._configuration(server))
+        return inherited | _QUIET | {"HOME": str(place.home), "OPENCODE_CONFIG_CONTENT": told} | self.env
 
-    def _configuration(self, url: str, model: str, api_key: str) -> dict[str, Any]:
-        base = url.rstrip("/")
+    def _configuration(self, server: _Server) -> dict[str, Any]:
+        base = server.url.rstrip("/")
+        model = f"{_PROVIDER}/{server.model}"
         commands, web = ("allow" if allowed else "deny" for allowed in (self.allow_commands, self.allow_web))
         return {
-            "model": f"{_PROVIDER}/{model}",
-            "small_model": f"{_PROVIDER}/{model}",
+            "model": model,
+            "small_model": model,
             "enabled_providers": [_PROVIDER],
             "share": "disabled",
             "autoupdate": False,
@@ -220,9 +231,9 @@ class OpenCode:
                     "npm": "@ai-sdk/openai-compatible",
                     "options": {
                         "baseURL": base if base.endswith("/v1") else f"{base}/v1",
-                        "apiKey": api_key or "none",
+                        "apiKey": server.api_key or "none",
                     },
-                    "models": {model: {"limit": {"context": self.context, "output": self.max_tokens}}},
+                    "models": {server.model: {"limit": {"context": self.context, "output": self.max_tokens}}},
                 }
             },
         }
@@ -269,7 +280,10 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     """End it, and whatever it started in its group, at once; it has nothing to tidy up that we keep."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    for stream in (process.stdout, process.stderr):
-        while stream is not None and await stream.read(2**16):
-            pass
-    await process.wait()
+    # Not for ever: what has left the group may hold the pipes.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_END_S):
+            for stream in (process.stdout, process.stderr):
+                while stream is not None and await stream.read(2**16):
+                    pass
+            await process.wait()

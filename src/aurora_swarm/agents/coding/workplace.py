@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ class Workplace:
         """
         self.home.mkdir()
         try:
-            await asyncio.to_thread(_copy, source, self.folder, leave_out)
+            await _copied(source, self.folder, leave_out)
         except (OSError, shutil.Error) as error:
             raise AgentError(f"{source} cannot be copied: {str(error)[:300]}") from error
         await self._git("init", "--quiet", "--bare", str(self._base), has_tree=False)
@@ -96,11 +97,31 @@ class Workplace:
         return output
 
 
-def _copy(source: Path | None, target: Path, leave_out: Sequence[str]) -> None:
-    if source is None:
-        target.mkdir()
-    else:
-        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*leave_out))
+async def _copied(source: Path | None, target: Path, leave_out: Sequence[str]) -> None:
+    """Copy on a thread. Cancelling stops it between two files, and waits for that: who cleans up must be the last."""
+    stop = threading.Event()
+
+    def copy_file(one: str, other: str) -> object:
+        if stop.is_set():
+            raise OSError("stopped")
+        return shutil.copy2(one, other)
+
+    def copy() -> None:
+        if source is None:
+            target.mkdir()
+        else:
+            ignore = shutil.ignore_patterns(*leave_out)
+            shutil.copytree(source, target, symlinks=True, ignore=ignore, copy_function=copy_file)
+
+    copying = asyncio.ensure_future(asyncio.to_thread(copy))
+    try:
+        await asyncio.shield(copying)
+    except asyncio.CancelledError:
+        stop.set()
+        await asyncio.wait({copying})
+        if not copying.cancelled():
+            copying.exception()  # seen; it was stopped
+        raise
 
 
 @asynccontextmanager
