@@ -26,6 +26,7 @@ _PROGRAM = (sys.executable, "-I", "-S", "-u", str(Path(__file__).with_name("conf
 _PIECE = 65536
 _WAITING_S = 300.0
 _LEAST_MB = 64
+_END_S = 2.0
 _OFF = "python_eval is off, because it runs code that a model wrote"
 _TURN_ON = "turn it on with Tool.python_eval.enabled(), and read its page in the documentation first"
 _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
@@ -195,9 +196,12 @@ async def _killed(process: asyncio.subprocess.Process) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     assert process.stdout is not None
-    while await process.stdout.read(_PIECE):
-        pass
-    await process.wait()
+    # Not for ever: what has left the group, which nothing but confinement prevents, may hold the pipe.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_END_S):
+            while await process.stdout.read(_PIECE):
+                pass
+            await process.wait()
 
 
 def _why(number: int, bounds: Bounds) -> str:

@@ -205,6 +205,26 @@ async def test_nothing_of_a_program_is_left_when_the_block_ends() -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.2])
+async def test_cancelling_while_a_program_starts_leaves_nothing_of_it(after_s: float, tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    program = f"import os, time; open({str(told)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+
+    async def start() -> None:
+        async with open_mcp(McpServer(command=(sys.executable, "-c", program))):
+            pass
+
+    starting = asyncio.create_task(start())
+    await asyncio.sleep(after_s)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert len(asyncio.all_tasks()) == 1
+    if told.exists() and (pid := told.read_text()):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
 async def test_a_program_that_does_not_end_by_itself_is_killed(tmp_path: Path) -> None:
     stubborn = tmp_path / "stubborn.py"
     stubborn.write_text(
