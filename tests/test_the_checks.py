@@ -36,6 +36,15 @@ def planted(value: object) -> object:
 LONG_FUNCTION = 'def planted() -> None:\n    """Planted."""\n' + "    print()\n" * 99
 
 DECIDING = (
+    "agents.accounts",
+    "agents.budgets",
+    "agents.calls",
+    "agents.compaction",
+    "agents.conversation",
+    "agents.native",
+    "agents.protocol",
+    "agents.short",
+    "agents.steps",
     "agents.turns",
     "aggregators",
     "dispatch.admission",

@@ -38,6 +38,7 @@ Each class says whose fault it is, because that decides what may be done next::
     |  |- InvalidOutputError       no valid answer within the allowed re-asks; the last text is kept
     |  |- TurnLimitError           no answer within the allowed turns
     |  |- AgentTimeoutError        the agent's own time was used up
+    |  |- ContextError             the conversation does not fit the model's context
     |  |- BudgetError              what may be spent is spent; nothing beyond it was begun
     |  |- CallbackError            code of the user's (a callback, an input iterator) raised
     |  `- ToolFailedError          a tool failed where the run cannot go on without it
@@ -354,6 +355,10 @@ class TurnLimitError(AgentError):
 
 class AgentTimeoutError(AgentError):
     """The agent's own time was used up."""
+
+
+class ContextError(AgentError):
+    """The conversation does not fit the model's context, however it is shortened."""
 
 
 class BudgetError(AgentError):

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from aurora_swarm.agents.conversation import Exchange, flat, spoken
-from aurora_swarm.errors import AgentError
+from aurora_swarm.errors import ContextError
 from aurora_swarm.values.message import Message, ToolCall
 
 SUMMARISE = (
@@ -65,7 +65,7 @@ def shortened(beginning: tuple[Message, ...], exchanges: Sequence[Exchange], rul
     shortened.
 
     Raises:
-        AgentError: It cannot be made to fit.
+        ContextError: It cannot be made to fit.
     """
     kept = list(exchanges)
     goal = int(rule.limit * _GOAL)
@@ -100,7 +100,7 @@ def to_sum_up(beginning: tuple[Message, ...], exchanges: Sequence[Exchange], rul
     older = exchanges[:-1]
     try:
         told = older if fits(beginning, older, room) else shortened(beginning, older, room)
-    except AgentError:
+    except ContextError:
         return ()
     return (*flat(beginning, told), request)
 
@@ -181,11 +181,11 @@ def _cut(text: str, chars: int) -> str:
     return f"{text[:head]}{note}{text[len(text) - (chars - head) :]}"
 
 
-def _too_long(beginning: tuple[Message, ...], rule: ContextRule) -> AgentError:
+def _too_long(beginning: tuple[Message, ...], rule: ContextRule) -> ContextError:
     alone = rule.tokens(beginning)
     problem = (
         f"the conversation does not fit the {rule.limit} tokens that the context leaves it, however it is shortened"
     )
     if alone > rule.limit:
         problem = f"system prompt and task take {alone} tokens, and the context leaves {rule.limit}"
-    return AgentError(problem, remedy="use a model with a longer context, give shorter inputs, or lower max_tokens")
+    return ContextError(problem, remedy="use a model with a longer context, give shorter inputs, or lower max_tokens")

@@ -87,6 +87,7 @@ async def run_agent(
         endpoint=agent.endpoint,
         ttft_s=agent.ttft_s,
         in_doubt=agent.in_doubt,
+        replayed=agent.replayed - (outcome is not None),
     )
 
 

@@ -46,6 +46,7 @@ class LivingAgent:
         tool_calls: Tool calls that the model asked for.
         tools_executed: Those that ran for this agent in this run.
         in_doubt: Those that were not made again because they may have happened.
+        replayed: Replies of the recording.
         endpoint: URL of who answered last.
         text: The model's last text.
         ttft_s: Seconds to the first token of the first reply, where that is known.
@@ -64,6 +65,7 @@ class LivingAgent:
         self.tool_calls = 0
         self.tools_executed = 0
         self.in_doubt = 0
+        self.replayed = 0
         self.endpoint = ""
         self.text = ""
         self.ttft_s: float | None = None
@@ -85,6 +87,7 @@ class LivingAgent:
                 if not _fits(step, heard):
                     break
                 self._note(step, heard)
+                self.replayed += isinstance(heard, Reply)
                 step = turns.send(heard)
             # Whether tools were begun before the interruption nobody knows, where they are the first step after it.
             again = self._heard > 0

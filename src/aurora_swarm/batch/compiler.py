@@ -9,7 +9,7 @@ task. `hoisting` says where fields stand.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,11 +24,12 @@ from aurora_swarm.agents.turns import Rules
 from aurora_swarm.batch.hoisting import Layout, fields_in_common, lay_out, text_of
 from aurora_swarm.batch.keys import Determinants, KeyMaker
 from aurora_swarm.batch.preamble import without_session_headers
-from aurora_swarm.batch.spec import BatchSpec
+from aurora_swarm.batch.spec import BatchSpec, ToolLike
 from aurora_swarm.dispatch.prefixes import LEVELS
 from aurora_swarm.errors import InputError, TemplateError, ToolDefinitionError
 from aurora_swarm.inputs.template import Template
 from aurora_swarm.tools.definition import AnyTool, as_tool
+from aurora_swarm.tools.mcp.server import McpServer
 from aurora_swarm.values.message import Message
 
 REPEATED_CHARS = 300
@@ -92,8 +93,8 @@ class TaskCompiler:
         self.spec = spec
         self.model = model
         self.output = OutputSpec(spec.output_schema)
-        self.tools = {tool.name: tool for tool in map(as_tool, spec.tools)}
-        if len(self.tools) != len(spec.tools):
+        self.tools = {tool.name: tool for tool in map(as_tool, _without_servers(spec.tools))}
+        if len(self.tools) != len(_without_servers(spec.tools)):
             raise ToolDefinitionError("two tools have one name", remedy="give each tool a name of its own")
         self._template = Template(spec.task, "task")
         self._declared = dict(shared or {})
@@ -244,7 +245,13 @@ class TaskCompiler:
             protocol="" if not self.tools else "native" if self._native else "constrained",
             compaction=spec.compaction if self.tools else "",
             layout="hoisted" if spec.hoist else "",
+            runtime="" if spec.runtime is None else spec.runtime.determinant().hex(),
         )
+
+
+def _without_servers(tools: Sequence[ToolLike]) -> list[AnyTool | Callable[..., Any]]:
+    """Servers that are not opened yet have no tools to check; a run compiles with those of servers that are."""
+    return [tool for tool in tools if not isinstance(tool, McpServer)]
 
 
 def _part_of_key(text: str) -> str:

@@ -16,6 +16,7 @@ from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.ledger import Ledger
 from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
 from aurora_swarm.batch.spec import BatchSpec
+from aurora_swarm.batch.warming import Prefetcher, warm
 from aurora_swarm.errors import UsageError
 from aurora_swarm.journal.open import open_journal
 from aurora_swarm.pools.open import Backend, PoolOptions, Say, open_pool
@@ -23,8 +24,11 @@ from aurora_swarm.pools.pool import Pool
 from aurora_swarm.ports.sink import Sink
 from aurora_swarm.settings import Settings, load_settings
 from aurora_swarm.telemetry.fanout import Fanout
+from aurora_swarm.tools.mcp.open import opened_tools
+from aurora_swarm.tools.mcp.server import McpServer
 from aurora_swarm.tools.pool import ToolPool
 from aurora_swarm.values.budget import Budget, Price
+from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.message import Message
 from aurora_swarm.values.outcome import AgentResult
 
@@ -74,13 +78,16 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     streamed: bool = False
 
 
-async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> AsyncGenerator[AgentResult[Any], None]:
+async def run_batch(
+    spec: BatchSpec, inputs: Inputs, options: BatchOptions, *, purse: Purse | None = None
+) -> AsyncGenerator[AgentResult[Any], None]:
     """Run a batch; yield each result when it is final and, with a journal, durable.
 
     Args:
         spec: What it does.
         inputs: Pulled as agents finish; a list is checked as a whole before anything starts.
         options: Where it runs.
+        purse: Out of which it is paid, where several runs share one; None for one by `options`.
 
     Yields:
         Exactly one result per input, in order of completion.
@@ -89,31 +96,34 @@ async def run_batch(spec: BatchSpec, inputs: Inputs, options: BatchOptions) -> A
         UsageError: Something given is wrong; nothing was sent.
         StorageError: The journal cannot be written any more; what is unsaved is named.
     """
-    async with open_batch(spec, inputs, options) as results:
+    async with open_batch(spec, inputs, options, purse=purse) as results:
         async for result in results:
             yield result
 
 
 @asynccontextmanager
 async def open_batch(
-    spec: BatchSpec, inputs: Inputs, options: BatchOptions
+    spec: BatchSpec, inputs: Inputs, options: BatchOptions, *, purse: Purse | None = None
 ) -> AsyncIterator[AsyncGenerator[AgentResult[Any], None]]:
     """The results of `run_batch`, without a generator of its own around them. Leaving the context ends the work."""
     settings = load_settings(os.environ)
     spec = _with_max_tokens(spec, settings.max_tokens)
+    total = len(inputs) if isinstance(inputs, Sequence) else None
     if isinstance(inputs, Sequence):
         TaskCompiler(spec, "").check(inputs)
-    backend = _backend(options, settings)
-    purse = Purse(options.budget, options.price) if options.budget is not None else None
+    if spec.runtime is not None:
+        spec.runtime.check()
+    backend, purse = chosen_backend(options, settings), purse or purse_of(options)
     async with AsyncExitStack() as stack:
         journal = await open_journal(options.journal)
         stack.push_async_callback(journal.aclose)
         _pass_on(journal.notes, options.say)
-        opened = open_pool(backend, _held(spec, options, settings), say=options.say)
+        opened = open_pool(backend, pool_options(options, spec.sampling, settings), say=options.say)
         pool = await stack.enter_async_context(opened)
+        spec = await _with_servers(spec, stack)
+        compiler = await _compiler(spec, options.model or pool.model, inputs, pool)
         tools = ToolPool()
         stack.push_async_callback(tools.aclose)
-        compiler = await _compiler(spec, options.model or pool.model, inputs, pool)
         scheduler = WaveScheduler(
             compiler,
             pool,
@@ -122,11 +132,40 @@ async def open_batch(
             Fanout(*options.sinks),
             max_inflight=options.max_inflight,
             purse=purse,
+            prefetcher=await _prefetcher(options, purse, pool, stack),
+            api_key=settings.api_key or "",
             on_result=options.on_result,
         )
-        results = scheduler.results(inputs, len(inputs) if isinstance(inputs, Sequence) else None)
+        if options.warm and purse is None:  # what is spent on nobody's behalf is nobody's to pay
+            await warm(pool, compiler.opening, model=compiler.model, agents=total)
+        results = scheduler.results(inputs, total)
         stack.push_async_callback(results.aclose)
         yield results
+
+
+def purse_of(options: BatchOptions) -> Purse | None:
+    """What a run may spend.
+
+    Raises:
+        UsageError: Money is bounded, and nobody says what the model costs.
+    """
+    return Purse(options.budget, options.price) if options.budget is not None else None
+
+
+async def _with_servers(spec: BatchSpec, stack: AsyncExitStack) -> BatchSpec:
+    """The batch with the tools of the MCP servers among its tools, which are open until the run ends."""
+    if not any(isinstance(tool, McpServer) for tool in spec.tools):
+        return spec
+    tools = await stack.enter_async_context(opened_tools(spec.tools))
+    return msgspec.structs.replace(spec, tools=tuple(tools))
+
+
+async def _prefetcher(
+    options: BatchOptions, purse: Purse | None, pool: Pool, stack: AsyncExitStack
+) -> Prefetcher | None:
+    if not options.prefetch or purse is not None or not pool.capabilities.prefetch:
+        return None
+    return await stack.enter_async_context(Prefetcher(pool))
 
 
 async def _compiler(spec: BatchSpec, model: str, inputs: Inputs, pool: Pool) -> TaskCompiler:
@@ -158,7 +197,12 @@ def _tokens(messages: Sequence[Message]) -> int:
     return (texts + calls) // BYTES_PER_TOKEN + MESSAGE_TOKENS * len(messages)
 
 
-def _backend(options: BatchOptions, settings: Settings) -> Backend:
+def chosen_backend(options: BatchOptions, settings: Settings) -> Backend:
+    """What was given, else the environment's hostfile.
+
+    Raises:
+        UsageError: Neither is there.
+    """
     backend = settings.hostfile if options.backend is None else options.backend
     if backend is None:
         raise UsageError(
@@ -168,12 +212,13 @@ def _backend(options: BatchOptions, settings: Settings) -> Backend:
     return backend
 
 
-def _held(spec: BatchSpec, options: BatchOptions, settings: Settings) -> PoolOptions:
+def pool_options(options: BatchOptions, sampling: Sampling, settings: Settings) -> PoolOptions:
+    """How a run holds its fleet."""
     return PoolOptions(
         model=options.model or settings.model or "",
         concurrency=options.max_inflight,
         timeout_s=options.timeout_s,
-        sampling=spec.sampling,
+        sampling=sampling,
         api_key=settings.api_key,
         local_model=options.local_model or settings.local_model,
         cache_dir=settings.cache_dir,

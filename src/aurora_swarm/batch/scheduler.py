@@ -13,6 +13,8 @@ from aurora_swarm.agents.driver import ToolReport, run_agent
 from aurora_swarm.batch.compiler import Job, TaskCompiler
 from aurora_swarm.batch.demand import Entry, Seat, Slots
 from aurora_swarm.batch.ledger import Ledger, Page
+from aurora_swarm.batch.spec import Runtime
+from aurora_swarm.batch.warming import Prefetcher
 from aurora_swarm.errors import CallbackError, StorageError, UsageError
 from aurora_swarm.pools.flow import as_they_finish
 from aurora_swarm.pools.pool import Pool
@@ -27,6 +29,9 @@ OnResult = Callable[[AgentResult[Any]], object]
 
 AGENTS_PER_SLOT = 32
 """Agents under way per inference slot at most: those that wait for tools hold no slot, but they hold memory."""
+
+RUNTIME_TIMEOUT_S = 1800.0
+"""What an agent of a runtime may take where nobody says."""
 
 
 class WaveScheduler:
@@ -44,6 +49,8 @@ class WaveScheduler:
         sink: Is told what happens.
         max_inflight: Model calls of this batch under way at a time; None for what the pool can take.
         purse: What the run may spend; None for no bound.
+        prefetcher: Has an agent's prefix ready when its tool returns; None for nobody.
+        api_key: For a runtime that asks the servers itself.
         on_result: Called with each result once it is durable; may be a coroutine function.
     """
 
@@ -57,6 +64,8 @@ class WaveScheduler:
         *,
         max_inflight: int | None = None,
         purse: Purse | None = None,
+        prefetcher: Prefetcher | None = None,
+        api_key: str = "",
         on_result: OnResult | None = None,
     ) -> None:
         self._compiler = compiler
@@ -71,6 +80,8 @@ class WaveScheduler:
         if purse is not None and purse.budget.width is not None:
             self._width = min(self._width, purse.budget.width)
         self._purse = purse
+        self._prefetcher = prefetcher
+        self._api_key = api_key
         self._on_result = on_result
 
     async def results(
@@ -125,7 +136,13 @@ class WaveScheduler:
         return await page.finish(result)
 
     async def _live(self, job: Job, seat: Seat, page: Page) -> AgentResult[Any]:
+        if self._compiler.spec.runtime is not None:
+            return await self._led(job, self._compiler.spec.runtime)
+        asked: Call | None = None
+
         async def ask(call: Call) -> Outcome:
+            nonlocal asked
+            asked = call
             await seat.take(call.turns_left)
             try:
                 outcome = await self._pool.ask(call, near=seat.near)
@@ -135,12 +152,29 @@ class WaveScheduler:
             return outcome
 
         async def use(call: ToolCall, again: bool) -> ToolReport:
-            answer = await self._tools.call(call, job.tools, again=again)
+            using = self._tools.call(call, job.tools, again=again)
+            if self._prefetcher is not None and asked is not None:
+                answer = await self._prefetcher.waiting(asked, seat.near, call.name, lambda: using)
+            else:
+                answer = await using
             event = ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s)
             self._sink.emit(event)
             return ToolReport(answer.text, answer.executed, answer.in_doubt)
 
         return await run_agent(job.task, ask, use, recorded=page.steps, keep=page.keep, purse=self._purse)
+
+    async def _led(self, job: Job, runtime: Runtime) -> AgentResult[Any]:
+        """An agent of a runtime, which talks to one server until it ends; it holds its slot for so long."""
+        task = job.task
+        return await runtime.run(
+            "\n\n".join(message.content for message in task.messages),
+            endpoint_url=self._pool.endpoint(task.index % self._pool.size).url,
+            model=task.model,
+            timeout_s=task.timeout_s or RUNTIME_TIMEOUT_S,
+            api_key=self._api_key,
+            index=task.index,
+            key=task.key,
+        )
 
     async def _finish(self, result: AgentResult[Any]) -> AgentResult[Any]:
         if self._on_result is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 from pydantic import BaseModel
@@ -11,12 +11,33 @@ from pydantic import BaseModel
 from aurora_swarm.agents.turns import ToolChoice
 from aurora_swarm.errors import UsageError
 from aurora_swarm.tools.definition import AnyTool
+from aurora_swarm.tools.mcp.server import McpServer
 from aurora_swarm.values.call import Sampling
+from aurora_swarm.values.outcome import AgentResult
 
-ToolLike = AnyTool | Callable[..., Any]
+ToolLike = AnyTool | Callable[..., Any] | McpServer
 Schema = type[BaseModel] | Mapping[str, Any] | None
 ToolProtocol = Literal["auto", "native", "constrained"]
 Compaction = Literal["off", "heuristic", "model"]
+
+
+class Runtime(Protocol):
+    """What leads an agent in place of our own turns: a process of its own (`aurora_swarm.agents.coding.OpenCode`)."""
+
+    def check(self) -> None:
+        """Make sure that agents can be run, before any is.
+
+        Raises:
+            UsageError: They cannot.
+        """
+
+    def determinant(self) -> bytes:
+        """What of it determines an agent's answer."""
+
+    async def run(
+        self, task: str, *, endpoint_url: str, model: str, timeout_s: float, api_key: str, index: int, key: str
+    ) -> AgentResult[Any]:
+        """Run one agent to its end; whatever fails is in the result."""
 
 
 class BatchSpec(msgspec.Struct, frozen=True):
@@ -38,6 +59,7 @@ class BatchSpec(msgspec.Struct, frozen=True):
         max_parallel_tools: Tool calls of one agent under way at a time.
         compaction: What happens to a conversation that outgrows the model's context: older parts are shortened by
             rule (``heuristic``), summed up by the model (``model``), or the agent fails (``off``).
+        runtime: What leads each agent in place of our own turns; its answer is what it gives. None for our own.
         hoist: Whether fields that are the same for all inputs are said once, in front, so that engines cache them.
 
     Raises:
@@ -57,6 +79,7 @@ class BatchSpec(msgspec.Struct, frozen=True):
     tool_protocol: ToolProtocol = "auto"
     max_parallel_tools: int = 8
     compaction: Compaction = "heuristic"
+    runtime: Runtime | None = None
     hoist: bool = True
 
     def __post_init__(self) -> None:
@@ -89,6 +112,11 @@ def _first_problem(spec: BatchSpec) -> tuple[str, str] | None:
             spec.turn_timeout_s is not None and not spec.turn_timeout_s > 0,
             f"turn_timeout is {spec.turn_timeout_s}",
             "give a number of seconds above 0",
+        ),
+        (
+            spec.runtime is not None and bool(spec.tools or spec.output_schema),
+            "a runtime is given together with tools or output_schema",
+            "leave them out: a runtime has tools and an answer of its own",
         ),
         (spec.max_parallel_tools < 1, f"max_parallel_tools is {spec.max_parallel_tools}", "give at least 1"),
         *(

@@ -130,6 +130,7 @@ class AgentResult(msgspec.Struct, Generic[OutputT], frozen=True):
         latency_s: Seconds from start to end of the agent.
         endpoint: URL of the endpoint that gave the last answer; empty when none did.
         ttft_s: Seconds to the first token of the first turn, where answers are streamed; None otherwise.
+        replayed: Replies that were taken from the journal instead of being asked for.
         in_doubt: Calls of tools with effects that an interrupted run had begun: nobody knows whether they happened,
             and they were not repeated.
     """
@@ -151,6 +152,7 @@ class AgentResult(msgspec.Struct, Generic[OutputT], frozen=True):
     endpoint: str = ""
     ttft_s: float | None = None
     in_doubt: int = 0
+    replayed: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, as a line of a results file has it."""

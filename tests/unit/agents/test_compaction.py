@@ -137,9 +137,9 @@ def test_where_the_model_says_nothing_or_too_much_it_goes_by_rule(summary):
 
 def test_what_cannot_fit_is_an_error_that_says_what_to_do():
     with pytest.raises(
-        errors.AgentError, match="system prompt and task take 5 tokens, and the context leaves 4"
+        errors.ContextError, match="system prompt and task take 5 tokens, and the context leaves 4"
     ) as caught:
         talk(4, [])
     assert "longer context" in caught.value.remedy
-    with pytest.raises(errors.AgentError, match="however it is shortened"):
+    with pytest.raises(errors.ContextError, match="however it is shortened"):
         talk(20, ["x" * 5_000])

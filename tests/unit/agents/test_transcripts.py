@@ -291,6 +291,6 @@ def test_every_conversation_is_one_that_servers_take_and_can_be_taken_up_again(k
     while seen["replies"] < REPLIES // 4:
         converse_with(models, kind, seen)
     # A pass that saw nothing would prove nothing.
-    least = {"Answer": 2_000, "calls": 5_000, "InvalidOutputError": 2_000, "AgentError": 100, "summary": 100}
+    least = {"Answer": 2_000, "calls": 5_000, "InvalidOutputError": 2_000, "ContextError": 100, "summary": 100}
     assert all(seen[what] >= count for what, count in least.items()), seen
     assert set(seen) == {"replies", "turn", *least}

@@ -8,14 +8,13 @@ import pytest
 from pydantic import BaseModel
 
 from aurora_swarm import AgentEndpoint, VLLMPool, errors
-from aurora_swarm.batch.phases import Spent
 from aurora_swarm.batch.reduce import Grouping, Part, Reduction, Summary, run_with_reduce
 from aurora_swarm.batch.run import BatchOptions
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.testing.fleet import ServerPlan, SimulatedFleet
 from aurora_swarm.testing.virtual_time import run_virtual
 from aurora_swarm.transports.scripted import ScriptedTransport
-from aurora_swarm.values.budget import Budget, Price
+from aurora_swarm.values.budget import Budget
 from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.reply import EndpointInfo, Reply, Usage
 
@@ -314,18 +313,14 @@ def test_a_changed_input_is_reduced_anew_and_no_other_step_is_repeated(tmp_path)
     assert len(prompts) == 2  # its own group, and the root
 
 
-def test_a_phase_may_spend_what_those_before_it_left():
-    spent = Spent(Usage(100, 20), 3)
-    whole = Budget(tokens=200, usd=1.0, wall_s=10.0, tool_calls=2, width=7)
-    left = spent.left_of(whole, Price(prompt=1000.0, completion=10_000.0), elapsed_s=4.0)
-    assert left == Budget(tokens=80, usd=pytest.approx(0.7), wall_s=6.0, tool_calls=0, width=7)
-    assert spent.left_of(Budget(), None, 1e9) == Budget()
-
-
-def test_what_came_from_a_journal_was_not_spent_now():
-    results, _, _ = reduce(n=2)
-    spent = Spent().and_for(results)
-    assert spent.usage == results[0].usage + results[1].usage
+def test_what_the_answers_cost_is_not_there_for_the_reduction():
+    rich, _, _ = reduce(n=6, options={"budget": Budget(tokens=10**9)})
+    assert all(result.ok for result in rich)
+    # Enough for an answer's prompt and 64 tokens at the end, too little for the longer prompt of the reduction.
+    spent = sum(result.usage.total_tokens for result in rich)
+    results, summary, _ = reduce(n=6, options={"budget": Budget(tokens=spent + 500, width=1)})
+    assert all(result.ok for result in results)
+    assert isinstance(summary.error, errors.BudgetError)
 
 
 # -- grouping ----------------------------------------------------------------------------------------------------
