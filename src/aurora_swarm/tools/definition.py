@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, ParamSpec, Self, TypeVar, overload
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -107,7 +108,7 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         self._ungranted = schema_of(arguments)
         self.parameters = with_grants(self._ungranted, self.grants)
         # Shared by copies with other grants: what an agent may ask for does not change what a call does.
-        self._identity: Hashable = (function if inspect.isfunction(function) else object(), max_chars, max_tokens)
+        self._origin: Hashable = function if inspect.isfunction(function) else object()
         _check_numbers(self)
 
     def __call__(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ReturnT_co:
@@ -246,6 +247,22 @@ class Tool(Generic[ParamsT, ReturnT_co]):
 
         return make
 
+    def showing(self, *, max_chars: int | None = None, max_tokens: int | None = None) -> Self:
+        """A copy that shows the model more or less of an answer.
+
+        Args:
+            max_chars: Characters; as before when None.
+            max_tokens: Tokens; as before when None.
+
+        Raises:
+            ToolDefinitionError: A number is not above 0.
+        """
+        copied = copy.copy(self)
+        copied.max_chars = self.max_chars if max_chars is None else max_chars
+        copied.max_tokens = self.max_tokens if max_tokens is None else max_tokens
+        _check_numbers(copied)
+        return copied
+
     # -- granting ----------------------------------------------------------------------------------------------
 
     def limit(self, **grants: Grant) -> Tool[ParamsT, ReturnT_co]:
@@ -288,11 +305,10 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         return self._with(rendered)
 
     def _with(self, grants: Mapping[str, Grant]) -> Tool[ParamsT, ReturnT_co]:
-        copy = type(self).__new__(type(self))
-        copy.__dict__.update(self.__dict__)
-        copy.grants = dict(grants)
-        copy.parameters = with_grants(self._ungranted, copy.grants)
-        return copy
+        copied = copy.copy(self)
+        copied.grants = dict(grants)
+        copied.parameters = with_grants(self._ungranted, copied.grants)
+        return copied
 
     # -- being called ------------------------------------------------------------------------------------------
 
@@ -320,7 +336,7 @@ class Tool(Generic[ParamsT, ReturnT_co]):
 
     def identity(self) -> Hashable:
         """What equal calls must agree in besides their arguments: the function, and how much of an answer is shown."""
-        return self._identity
+        return self._origin, self.max_chars, self.max_tokens
 
     def determinant(self) -> bytes:
         """What of this tool determines an agent's answer, as bytes for a content key.

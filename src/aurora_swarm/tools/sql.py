@@ -82,9 +82,9 @@ class SqlTool(Tool[..., str]):
         """
         database = Database(_path_of(url), None if tables is None else frozenset(tables))
         made = type(self)(database, max_rows=max_rows, timeout_s=timeout)
-        copied = copy.copy(self)
-        copied.__dict__.update({**made.__dict__, "name": name})
-        return copied
+        copied = copy.copy(made)
+        copied.name = name
+        return copied.showing(max_chars=self.max_chars, max_tokens=self.max_tokens)
 
     def call_arguments(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The model's query, and where and how it is run.

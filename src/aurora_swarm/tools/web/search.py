@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections.abc import Coroutine, Hashable, Mapping
@@ -77,7 +76,7 @@ class SearchTool(Tool[..., Coroutine[Any, Any, str]]):
         Raises:
             ToolDefinitionError: It is no address, or has no place for the query.
         """
-        return self._asking(endpoint(url), results, rate_limit)
+        return self._changed(endpoint(url), results, rate_limit)
 
     def using(self, provider: str, *, results: int | None = None, rate_limit: float | None = None) -> Self:
         """A copy that asks this provider, whatever else the environment names.
@@ -93,7 +92,19 @@ class SearchTool(Tool[..., Coroutine[Any, Any, str]]):
         if provider not in PROVIDERS:
             remedy = f"there are {' and '.join(PROVIDERS)}; for another, give its address to Tool.web_search.on"
             raise ToolDefinitionError(f"web_search knows no provider {provider[:40]!r}", remedy=remedy)
-        return self._asking(PROVIDERS[provider], results, rate_limit)
+        return self._changed(PROVIDERS[provider], results, rate_limit)
+
+    def asking(self, *, results: int | None = None, rate_limit: float | None = None) -> Self:
+        """A copy that asks for more or fewer results, more or less often.
+
+        Args:
+            results: Results that the model is shown; as before when None.
+            rate_limit: Searches per second at most; as before when None.
+
+        Raises:
+            ToolDefinitionError: A number is not above 0.
+        """
+        return self._changed(self._provider, results, rate_limit)
 
     def call_arguments(self, values: Mapping[str, Any]) -> Mapping[str, Any]:
         """The model's query, and who is asked.
@@ -119,15 +130,12 @@ class SearchTool(Tool[..., Coroutine[Any, Any, str]]):
         # Hashed, because somebody may write a key into an address.
         return super().determinant() + hashlib.sha256(f"{provider.url} {self._results}".encode()).digest()
 
-    def _asking(self, provider: Provider, results: int | None, rate_limit: float | None) -> Self:
-        made = type(self)(
-            provider,
-            results=self._results if results is None else results,
-            rate_limit=self.rate_limit if rate_limit is None else rate_limit,
-        )
-        copied = copy.copy(self)
-        copied.__dict__.update({**made.__dict__, "grants": self.grants, "parameters": self.parameters})
-        return copied
+    def _changed(self, provider: Provider | None, results: int | None, rate_limit: float | None) -> Self:
+        shown = self._results if results is None else results
+        rate = self.rate_limit if rate_limit is None else rate_limit
+        made = type(self)(provider, results=shown, rate_limit=rate)
+        made.grants, made.parameters = dict(self.grants), self.parameters
+        return made.showing(max_chars=self.max_chars, max_tokens=self.max_tokens)
 
 
 async def web_search(query: str, provider: Provider, key: str, results: int) -> str:
