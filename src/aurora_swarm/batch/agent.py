@@ -20,9 +20,11 @@ from typing_extensions import TypeVar
 
 from aurora_swarm.agents.turns import ToolChoice
 from aurora_swarm.batch.loop import run_on_loop
+from aurora_swarm.batch.map_reduce import Planning, run_with_map_reduce
+from aurora_swarm.batch.reduce import Reduction, Summary, run_with_reduce
 from aurora_swarm.batch.run import BatchOptions, Inputs, open_batch
 from aurora_swarm.batch.scheduler import OnResult
-from aurora_swarm.batch.spec import BatchSpec, Compaction, ToolLike, ToolProtocol
+from aurora_swarm.batch.spec import BatchSpec, Compaction, Runtime, Schema, ToolLike, ToolProtocol
 from aurora_swarm.errors import UsageError
 from aurora_swarm.pools.open import Backend
 from aurora_swarm.ports.sink import Sink
@@ -31,33 +33,50 @@ from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.outcome import AgentResult
 
 OutputT = TypeVar("OutputT", bound=BaseModel, default=Any)
+ReducedT = TypeVar("ReducedT", bound=BaseModel, default=Any)
 ReturnT = TypeVar("ReturnT")
 ParamsT = ParamSpec("ParamsT")
 
 
-class BatchKeywords(TypedDict, total=False):
-    """What `BatchAgent.run` takes by keyword; it documents each."""
+class BatchExtras(TypedDict, total=False):
+    """What `BatchAgent.run` also takes by keyword.
 
-    system_prompt: str
-    tools: Sequence[ToolLike]
-    output_schema: type[BaseModel] | Mapping[str, Any] | None
-    model: str
-    backend: Backend | None
-    max_inflight: int | None
-    max_turns: int
-    max_retries: int
-    on_result: OnResult | None
+    Args:
+        tool_choice: ``required`` makes each agent use a tool before it answers; ``auto``, as usual, leaves it to it.
+        max_tokens: Tokens to generate per turn at most.
+        temperature: 0 is greedy; left out, the server decides.
+        seed: For engines that can repeat themselves.
+        timeout: Seconds for one request; 300.
+        turn_timeout: Seconds for one model turn, its retries and its waiting included; none.
+        agent_timeout: Seconds for one agent; none.
+        journal: File that keeps finished work and turns; the same call with the same file resumes.
+        sinks: Told what happens.
+        budget: What the run may spend at most: reserved before each step, settled after it.
+        price: What the model costs; a budget in money needs it.
+        tool_protocol: ``native`` for the server's own tool calls, ``constrained`` for steps held to a schema, ``auto``
+            (usual) for what is known of the backend.
+        max_parallel_tools: Tool calls of one agent under way at a time; 8.
+        compaction: ``heuristic`` (usual), ``model`` or ``off``: what happens to a conversation that outgrows the
+            context.
+        hoist: Whether fields that are equal for all inputs are said once, in front, so that engines cache them; yes.
+        warm: Whether what all agents share is computed once per endpoint before the rest follows, where it pays; yes.
+        prefetch: Whether an agent's prefix is asked for shortly before its tool returns, for engines that offload; no.
+        streamed: Whether answers are streamed, so that the time to the first token is measured; no.
+        runtime: What leads each agent in place of our own turns, such as `aurora_swarm.agents.coding.OpenCode`; give
+            `max_inflight` too, for each such agent is a process.
+    """
+
     tool_choice: ToolChoice
     max_tokens: int | None
     temperature: float | None
     seed: int | None
     timeout: float
+    turn_timeout: float | None
     agent_timeout: float | None
     journal: str | Path | None
     sinks: Sequence[Sink]
     budget: Budget | None
     price: Price | None
-    turn_timeout: float | None
     tool_protocol: ToolProtocol
     max_parallel_tools: int
     compaction: Compaction
@@ -65,6 +84,21 @@ class BatchKeywords(TypedDict, total=False):
     warm: bool
     prefetch: bool
     streamed: bool
+    runtime: Runtime | None
+
+
+class BatchKeywords(BatchExtras, total=False):
+    """All that `BatchAgent.run` takes by keyword, and documents; for the functions that are built on it."""
+
+    system_prompt: str
+    tools: Sequence[ToolLike]
+    output_schema: Schema
+    model: str
+    backend: Backend | None
+    max_inflight: int | None
+    max_turns: int
+    max_retries: int
+    on_result: OnResult | None
 
 
 _SAMPLING = ("max_tokens", "temperature", "seed")
@@ -123,24 +157,7 @@ class BatchAgent:
         max_turns: int = 8,
         max_retries: int = 2,
         on_result: OnResult | None = None,
-        tool_choice: ToolChoice = "auto",
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
-        timeout: float = 300.0,  # noqa: ASYNC109 - bounds each request on the wire, not this iterator
-        agent_timeout: float | None = None,
-        journal: str | Path | None = None,
-        sinks: Sequence[Sink] = (),
-        budget: Budget | None = None,
-        price: Price | None = None,
-        turn_timeout: float | None = None,
-        tool_protocol: ToolProtocol = "auto",
-        max_parallel_tools: int = 8,
-        compaction: Compaction = "heuristic",
-        hoist: bool = True,
-        warm: bool = True,
-        prefetch: bool = False,
-        streamed: bool = False,
+        **more: Unpack[BatchExtras],
     ) -> AsyncGenerator[AgentResult[OutputT], None]:
         """Like `run`, but yields results as they finish; `result.index` says which input each belongs to.
 
@@ -157,24 +174,7 @@ class BatchAgent:
             max_turns=max_turns,
             max_retries=max_retries,
             on_result=on_result,
-            tool_choice=tool_choice,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            timeout=timeout,
-            agent_timeout=agent_timeout,
-            journal=journal,
-            sinks=sinks,
-            budget=budget,
-            price=price,
-            turn_timeout=turn_timeout,
-            tool_protocol=tool_protocol,
-            max_parallel_tools=max_parallel_tools,
-            compaction=compaction,
-            hoist=hoist,
-            warm=warm,
-            prefetch=prefetch,
-            streamed=streamed,
+            **more,
         )
         async with open_batch(spec, inputs, options) as results:
             async for result in results:
@@ -194,24 +194,7 @@ class BatchAgent:
         max_turns: int = 8,
         max_retries: int = 2,
         on_result: OnResult | None = None,
-        tool_choice: ToolChoice = "auto",
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        seed: int | None = None,
-        timeout: float = 300.0,  # noqa: ASYNC109 - bounds each request on the wire, not this call
-        agent_timeout: float | None = None,
-        journal: str | Path | None = None,
-        sinks: Sequence[Sink] = (),
-        budget: Budget | None = None,
-        price: Price | None = None,
-        turn_timeout: float | None = None,
-        tool_protocol: ToolProtocol = "auto",
-        max_parallel_tools: int = 8,
-        compaction: Compaction = "heuristic",
-        hoist: bool = True,
-        warm: bool = True,
-        prefetch: bool = False,
-        streamed: bool = False,
+        **more: Unpack[BatchExtras],
     ) -> list[AgentResult[OutputT]]:
         """Run one agent per input.
 
@@ -219,7 +202,7 @@ class BatchAgent:
             task: Template of each agent's task: ``{name}`` is replaced by a field of its input, unchanged.
             inputs: One mapping of fields per agent; may be empty.
             system_prompt: The same for all agents; sent first, so that engines cache it once.
-            tools: Tools, or plain typed functions.
+            tools: Tools, plain typed functions, or MCP servers.
             output_schema: A pydantic model or a JSON schema that answers are constrained to and validated by.
             model: Name that the backend knows; empty for the first that it serves.
             backend: ``vllm://host:8000`` and the like, a hostfile, a list of URLs, a pool, or ``local://``; None for
@@ -228,25 +211,7 @@ class BatchAgent:
             max_turns: Model turns per agent; the last one may only answer.
             max_retries: Re-asks with the validation error after an invalid answer; tools are not run again for them.
             on_result: Called with each result once it is durable; may be a coroutine function.
-            tool_choice: ``required`` makes each agent use a tool before it answers.
-            max_tokens: Tokens to generate per turn at most.
-            temperature: 0 is greedy; None leaves it to the server.
-            seed: For engines that can repeat themselves.
-            timeout: Seconds for one request.
-            agent_timeout: Seconds for one agent; None for as long as its requests may take.
-            journal: File that keeps finished work; the same call with the same file resumes.
-            sinks: Told what happens.
-            budget: What the run may spend at most: reserved before each step, settled after it.
-            price: What the model costs; a budget in money needs it.
-            turn_timeout: Seconds for one model turn, its retries and its waiting included.
-            tool_protocol: ``native`` for the server's own tool calls, ``constrained`` for steps held to a schema,
-                ``auto`` for what is known of the backend.
-            max_parallel_tools: Tool calls of one agent under way at a time.
-            compaction: ``heuristic``, ``model`` or ``off``: what happens to a conversation that outgrows the context.
-            hoist: Whether fields that are equal for all inputs are said once, in front, so that engines cache them.
-            warm: Whether what all agents share is computed once per endpoint before the rest follows, where it pays.
-            prefetch: Whether an agent's prefix is asked for shortly before its tool returns, for engines that offload.
-            streamed: Whether answers are streamed, so that the time to the first token is measured.
+            **more: See `BatchExtras`.
 
         Returns:
             One result per input, in the order of `inputs`.
@@ -266,27 +231,103 @@ class BatchAgent:
             max_turns=max_turns,
             max_retries=max_retries,
             on_result=on_result,
-            tool_choice=tool_choice,
-            max_tokens=max_tokens,
-            temperature=temperature,
-            seed=seed,
-            timeout=timeout,
-            agent_timeout=agent_timeout,
-            journal=journal,
-            sinks=sinks,
-            budget=budget,
-            price=price,
-            turn_timeout=turn_timeout,
-            tool_protocol=tool_protocol,
-            max_parallel_tools=max_parallel_tools,
-            compaction=compaction,
-            hoist=hoist,
-            warm=warm,
-            prefetch=prefetch,
-            streamed=streamed,
+            **more,
         )
         async with open_batch(spec, inputs, options) as results:
             return sorted([result async for result in results], key=attrgetter("index"))
 
     run_sync = staticmethod(_blocking(run))
     """Like `run`, for code without an event loop; takes the same arguments."""
+
+    @staticmethod
+    async def run_with_reduce(
+        task: str,
+        inputs: Inputs,
+        *,
+        reduce: str,
+        reduce_schema: type[ReducedT] | Mapping[str, Any] | None = None,
+        reducer_model: str = "",
+        fanin: int | None = None,
+        **said: Unpack[BatchKeywords],
+    ) -> tuple[list[AgentResult[Any]], Summary[ReducedT]]:
+        """Run one agent per input, then make one answer of theirs.
+
+        Where the answers do not fit the reducer's context, groups of them are reduced first, as a tree.
+
+        Args:
+            task: As for `run`.
+            inputs: As for `run`; at least one, and not endless.
+            reduce: What is to be made of the answers, which follow it; ``{n}`` is their number.
+            reduce_schema: As `output_schema`, for the one answer and for those of groups.
+            reducer_model: Who reduces; `model` when empty.
+            fanin: Answers that one step takes in at most; None for as many as the context holds.
+            **said: What `run` takes.
+
+        Returns:
+            The results in the order of `inputs`, and the summary. What failed is left out of it, and named in its
+            `missing`; where nothing is left the summary is a failure.
+
+        Raises:
+            UsageError: Something given is wrong, or there is no input. Nothing was sent.
+            StorageError: The journal cannot be written any more.
+        """
+        spec, options = planned(task, **said)
+        reduction = Reduction(
+            instruction=reduce,
+            schema=reduce_schema,
+            model=reducer_model,
+            fanin=fanin,
+            sampling=spec.sampling,
+            max_retries=spec.max_retries,
+        )
+        return await run_with_reduce(spec, inputs, reduction, options)
+
+    @staticmethod
+    async def run_with_map_reduce(
+        plan_prompt: str,
+        plan_output_schema: type[BaseModel] | Mapping[str, Any],
+        task: str,
+        reduce: str,
+        *,
+        plan_inputs: Mapping[str, Any] | None = None,
+        reduce_schema: type[ReducedT] | Mapping[str, Any] | None = None,
+        planner_model: str = "",
+        worker_model: str = "",
+        reducer_model: str = "",
+        fanin: int | None = None,
+        **said: Unpack[BatchKeywords],
+    ) -> tuple[list[AgentResult[Any]], Summary[ReducedT]]:
+        """Let one agent make the list of inputs, run one agent per item, and make one answer of theirs.
+
+        Args:
+            plan_prompt: Template of the planner's task.
+            plan_output_schema: The plan: an object with one list, or with one called ``items``.
+            task: Template of each worker's task; an item's fields, ``{item}`` and ``{index}`` are its placeholders.
+            reduce: As for `run_with_reduce`.
+            plan_inputs: Fields for `plan_prompt`.
+            reduce_schema: As for `run_with_reduce`.
+            planner_model: Who plans; `model` when empty.
+            worker_model: Who works; `model` when empty.
+            reducer_model: Who reduces; `model` when empty.
+            fanin: As for `run_with_reduce`.
+            **said: What `run` takes.
+
+        Returns:
+            One result per item, and the summary, whose `plan` is the planner's result.
+
+        Raises:
+            UsageError: Something given is wrong. Nothing was sent.
+            StorageError: The journal cannot be written any more.
+        """
+        spec, options = planned(task, **said)
+        planning = Planning(
+            prompt=plan_prompt,
+            schema=plan_output_schema,
+            inputs=plan_inputs or {},
+            model=planner_model,
+            sampling=spec.sampling,
+        )
+        reduction = Reduction(
+            instruction=reduce, schema=reduce_schema, model=reducer_model, fanin=fanin, sampling=spec.sampling
+        )
+        return await run_with_map_reduce(planning, spec, reduction, options, worker_model=worker_model)

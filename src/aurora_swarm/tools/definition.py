@@ -17,6 +17,7 @@ from aurora_swarm.tools.signature import Grant, lookup_of, offer_of, schema_of, 
 
 if TYPE_CHECKING:
     from aurora_swarm.tools.files import FileTool
+    from aurora_swarm.tools.python_eval import PythonEvalTool
     from aurora_swarm.tools.sql import SqlTool
     from aurora_swarm.tools.web.http_get import HttpGetTool
     from aurora_swarm.tools.web.search import SearchTool
@@ -75,6 +76,7 @@ class Tool(Generic[ParamsT, ReturnT_co]):
     http_get: ClassVar[HttpGetTool]
     web_search: ClassVar[SearchTool]
     sql_query: ClassVar[SqlTool]
+    python_eval: ClassVar[PythonEvalTool]
 
     def __init__(
         self,
