@@ -15,7 +15,7 @@ from aurora_swarm.cli.complaints import complain
 from aurora_swarm.cli.demo import demo
 from aurora_swarm.cli.endpoints import endpoints
 from aurora_swarm.cli.exits import Exit
-from aurora_swarm.cli.interrupts import termination_interrupts
+from aurora_swarm.cli.interrupts import end_interrupted, termination_interrupts
 from aurora_swarm.cli.local import local
 from aurora_swarm.cli.map import map_inputs
 from aurora_swarm.cli.run import run
@@ -144,8 +144,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 all ok, 1 some failed, 2 wrong usage, 3 all failed, 130 interrupted. No exception of
-        ours, and none that we did not foresee, gets out.
+        ours, and none that we did not foresee, gets out. The process's own command line does not return when it is
+        interrupted: the process ends.
     """
+    code = _code(arguments)
+    if code == Exit.INTERRUPTED and arguments is None:
+        end_interrupted()
+    return code
+
+
+def _code(arguments: Sequence[str] | None) -> int:
     try:
         with termination_interrupts():
             return _run(arguments)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.ports.sink import Sink
 from aurora_swarm.telemetry.jsonl import JsonlSink
 from aurora_swarm.telemetry.tally import Tally
+
+_OPEN_FILES = 2**16
+"""What a process is allowed where the system lets it: more connections than ports there are none."""
 
 _MANY = 100_000
 """Results from which on it takes a while to put them into order, so that it is said."""
@@ -119,6 +123,7 @@ def conduct(batch: Batch, delivery: Delivery) -> int:
         UsageError: Something given is wrong.
         StorageError: Results or the journal cannot be written any more.
     """
+    _allow_open_files()
     tally, latest = Tally(), Latest()
     figures = partial(summarise, tally, batch.source.total, Account(batch.prices, batch.options.budget))
     journal = delivery.journal_place()
@@ -146,6 +151,15 @@ def conduct(batch: Batch, delivery: Delivery) -> int:
     if ended is not None:
         raise ended
     return exit_of(summary.ok, summary.failed + summary.cancelled + (reduced is not None and not reduced.ok))
+
+
+def _allow_open_files() -> None:
+    """As many connections as may be had without asking: the usual limit is a thousand, meant for programs of old."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # some systems have further limits of their own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @contextmanager
