@@ -5,6 +5,7 @@ import gzip
 import ipaddress
 import ssl
 import subprocess
+import sys
 import zlib
 
 import pytest
@@ -211,3 +212,24 @@ async def test_agents_that_want_the_same_page_fetch_it_once():
         await pool.aclose()
         assert {a.text for a in answers} == {"page"}
         assert len(server.requests) == 1
+
+
+async def test_with_few_files_there_are_fewer_connections_but_no_failures():
+    program = """
+import asyncio, resource, sys
+from aurora_swarm.tools.web.fetch import Fetcher, FetchLimits
+from aurora_swarm.tools.web.guard import Guard
+from aurora_swarm.tools.web.http_get import http_get
+
+async def main(place):
+    get = Fetcher(Guard(allowed=frozenset({place})), FetchLimits(timeout_s=50))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    print(set(await asyncio.gather(*(http_get(f"http://{place}/{i}", get) for i in range(200)))))
+
+asyncio.run(main(sys.argv[1]))
+"""
+    async with FaultyServer(lambda _: Answer(b"page", headers=TEXT)) as server:
+        place = f"127.0.0.1:{server.endpoint.port}"
+        done = await asyncio.create_subprocess_exec(sys.executable, "-c", program, place, stdout=subprocess.PIPE)
+        out, _ = await done.communicate()
+    assert out == b"{'page'}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
 import socket
@@ -18,6 +19,9 @@ from aurora_swarm.tools.web.answers import MAX_HEAD_BYTES, Page, read_page
 from aurora_swarm.tools.web.guard import Guard
 from aurora_swarm.tools.web.names import THREADS, Resolve, resolve
 from aurora_swarm.tools.web.targets import Target, target_of
+
+_PAUSE_S = 0.05
+"""Between two tries to open a socket where the process may open no further file."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -106,8 +110,9 @@ class Fetcher:
         problem = "it has no address"
         for address in addresses:
             try:
+                sock = await _socket(address)
                 async with asyncio.timeout(self._limits.connect_timeout_s):
-                    return await _open(target, address)
+                    return await _open(sock, target, address)
             except ssl.SSLError as error:
                 problem = f"its certificate or its TLS is not to be trusted ({error.reason or 'no reason given'})"
             except TimeoutError:
@@ -117,14 +122,29 @@ class Fetcher:
         raise ToolFailedError(f"{target.place} cannot be reached: {problem}")
 
 
-async def _open(target: Target, address: Address) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _socket(address: Address) -> socket.socket:
+    """A socket, as soon as this process may open one: with few files there are fewer connections, not failures."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    while True:
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            # Whoever holds the files need not be one of us, so there is nobody to be woken by.
+            await asyncio.sleep(_PAUSE_S)
+        else:
+            sock.setblocking(False)
+            return sock
+
+
+async def _open(
+    sock: socket.socket, target: Target, address: Address
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect to this very address; the name is only for the certificate."""
     loop = asyncio.get_running_loop()
-    context = await loop.run_in_executor(THREADS, tls_context) if target.scheme == "https" else None
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        sock.setblocking(False)
+        context = await loop.run_in_executor(THREADS, tls_context) if target.scheme == "https" else None
         await loop.sock_connect(sock, (str(address), target.port))
         name = target.host if context else None
         return await asyncio.open_connection(sock=sock, ssl=context, server_hostname=name, limit=MAX_HEAD_BYTES)
