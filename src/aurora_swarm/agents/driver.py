@@ -9,12 +9,12 @@ from typing import Any
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.living import CallFailedError, LivingAgent
 from aurora_swarm.agents.short import ended_at_once, first_call, may_be_short
-from aurora_swarm.agents.task import AskModel, Keep, Task, ToolReport, UseTool
-from aurora_swarm.agents.turns import Answer, Heard
+from aurora_swarm.agents.task import AskModel, Keep, Recorded, Task, ToolReport, UseTool
+from aurora_swarm.agents.turns import Answer
 from aurora_swarm.errors import AgentError, AgentTimeoutError, AuroraSwarmError, BudgetError
 from aurora_swarm.values.outcome import AgentResult, Outcome
 
-__all__ = ["AskModel", "Keep", "Task", "ToolReport", "UseTool", "run_agent"]
+__all__ = ["AskModel", "Keep", "Recorded", "Task", "ToolReport", "UseTool", "run_agent"]
 
 
 async def run_agent(
@@ -22,7 +22,7 @@ async def run_agent(
     ask: AskModel,
     use: UseTool,
     *,
-    recorded: Sequence[Heard] = (),
+    recorded: Sequence[Recorded] = (),
     keep: Keep | None = None,
     purse: Purse | None = None,
 ) -> AgentResult[Any]:
@@ -91,7 +91,7 @@ async def run_agent(
     )
 
 
-async def _bounded(agent: LivingAgent, recorded: Sequence[Heard], task: Task, purse: Purse, now: float) -> Answer:
+async def _bounded(agent: LivingAgent, recorded: Sequence[Recorded], task: Task, purse: Purse, now: float) -> Answer:
     """Lead an agent within what a purse allows it, time included."""
     purse.enter(now)
     try:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.endings import endable
 from aurora_swarm.agents.paying import reserved
-from aurora_swarm.agents.task import AskModel, Keep, Task, ToolReport, UseTool
+from aurora_swarm.agents.task import AskModel, Keep, Recorded, Task, ToolReport, UseTool
 from aurora_swarm.agents.turns import Answer, Ask, Heard, Step, converse
 from aurora_swarm.errors import AgentTimeoutError, AuroraSwarmError
 from aurora_swarm.values.call import Call
@@ -44,7 +44,7 @@ class LivingAgent:
         attempts: Requests sent.
         usage: Tokens spent.
         tool_calls: Tool calls that the model asked for.
-        tools_executed: Those that ran for this agent in this run.
+        tools_executed: Those that ran for this agent.
         in_doubt: Those that were not made again because they may have happened.
         replayed: Replies of the recording.
         endpoint: URL of who answered last.
@@ -70,7 +70,7 @@ class LivingAgent:
         self.text = ""
         self.ttft_s: float | None = None
 
-    async def live(self, recorded: Sequence[Heard]) -> Answer:
+    async def live(self, recorded: Sequence[Recorded]) -> Answer:
         """Lead the conversation to its end.
 
         Args:
@@ -88,21 +88,21 @@ class LivingAgent:
                     break
                 self._note(step, heard)
                 self.replayed += isinstance(heard, Reply)
-                step = turns.send(heard)
+                step = turns.send(_words(heard))
             # Whether tools were begun before the interruption nobody knows, where they are the first step after it.
             again = self._heard > 0
             while True:
                 heard = await (self._asked(step) if isinstance(step, Ask) else self._used(step.calls, again=again))
                 again = False
                 self._note(step, heard)
-                step = turns.send(heard)
+                step = turns.send(_words(heard))
                 if self._keep is not None:
                     await self._keep(self._heard - 1, heard)
         except StopIteration as end:
             answer: Answer = end.value
             return answer
 
-    async def take_up(self, outcome: Outcome) -> tuple[Heard, ...]:
+    async def take_up(self, outcome: Outcome) -> tuple[Recorded, ...]:
         """A first call was made for this agent, and its reply does not end the conversation.
 
         Args:
@@ -122,13 +122,15 @@ class LivingAgent:
         self.endpoint = outcome.endpoint.url if outcome.endpoint else self.endpoint
         self.attempts += len(outcome.failures)
 
-    def _note(self, step: Step, heard: Heard) -> None:
+    def _note(self, step: Step, heard: Recorded) -> None:
         """Count what was heard, now or in an earlier run."""
         self._heard += 1
-        if not isinstance(step, Ask):
-            self.tool_calls += len(step.calls)
+        if not isinstance(heard, Reply):
+            self.tool_calls += len(heard)
+            self.tools_executed += sum(report.executed for report in heard)
+            self.in_doubt += sum(report.in_doubt for report in heard)
             return
-        assert isinstance(heard, Reply)
+        assert isinstance(step, Ask)
         self.turns = max(self.turns, step.turn + 1)
         self.attempts += 1
         self.usage += heard.usage
@@ -187,12 +189,8 @@ class LivingAgent:
 
     # -- using tools -------------------------------------------------------------------------------------------
 
-    async def _used(self, calls: Sequence[ToolCall], *, again: bool) -> list[str]:
-        reports = await (self._run(calls, again) if self._purse is None else self._run_paid(calls, again, self._purse))
-        for report in reports:
-            self.tools_executed += report.executed
-            self.in_doubt += report.in_doubt
-        return [report.text for report in reports]
+    async def _used(self, calls: Sequence[ToolCall], *, again: bool) -> list[ToolReport]:
+        return await (self._run(calls, again) if self._purse is None else self._run_paid(calls, again, self._purse))
 
     async def _run_paid(self, calls: Sequence[ToolCall], again: bool, purse: Purse) -> list[ToolReport]:
         hold = purse.reserve_tools(len(calls), asyncio.get_running_loop().time())
@@ -224,8 +222,12 @@ class LivingAgent:
         return [reports[place] for place in range(len(calls))]
 
 
-def _fits(step: Step, heard: Heard) -> bool:
+def _words(heard: Recorded) -> Heard:
+    return heard if isinstance(heard, Reply) else [report.text for report in heard]
+
+
+def _fits(step: Step, heard: Recorded) -> bool:
     """Whether something recorded is what a step waits for."""
     if isinstance(step, Ask):
         return isinstance(heard, Reply)
-    return not isinstance(heard, Reply | str) and len(heard) == len(step.calls)
+    return not isinstance(heard, Reply) and len(heard) == len(step.calls)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from aurora_swarm.agents.turns import Heard, Rules
+from aurora_swarm.agents.turns import Rules
 from aurora_swarm.values.call import Call, Sampling
 from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.outcome import Outcome
+from aurora_swarm.values.reply import Reply
 
 
 class ToolReport(msgspec.Struct, frozen=True):
@@ -24,6 +25,10 @@ class ToolReport(msgspec.Struct, frozen=True):
     text: str
     executed: bool
     in_doubt: bool = False
+
+
+Recorded = Reply | Sequence[ToolReport]
+"""What an agent heard, with what its result counts of it."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -60,7 +65,7 @@ UseTool = Callable[[ToolCall, bool], Awaitable[ToolReport]]
 have made the call already.
 """
 
-Keep = Callable[[int, Heard], Awaitable[None]]
-"""Makes durable what an agent heard: told its place in the conversation (0, 1, 2 ...), and the reply or the tools'
-answers.
+Keep = Callable[[int, Recorded], Awaitable[None]]
+"""Makes durable what an agent heard: told its place in the conversation (0, 1, 2 ...), and the reply or what the tool
+calls came to.
 """

@@ -35,6 +35,9 @@ from aurora_swarm.values.message import Message
 REPEATED_CHARS = 300
 """A task up to this long is said again after a tool's answer: cheap, and a small model answers it far better."""
 
+REMINDER = "Now do the task: "
+"""What is said before it then."""
+
 PREFIX_CHARS = LEVELS[0]
 """Length from which what all share decides where calls go: what prompts of a list must have in common, too."""
 
@@ -102,6 +105,7 @@ class TaskCompiler:
         self._plain = lay_out(self._template, {})
         self._layout = lay_out(self._template, {**self._declared, **found})
         self._native = native_tools
+        self._tells_schema = schema_in_words and self.output.encoded is not None
         self._context = context
         self._protocol = self._protocol_of(self.tools) if self.tools else None
         self._prompt = without_session_headers(spec.system_prompt) if strip_headers else spec.system_prompt
@@ -128,6 +132,12 @@ class TaskCompiler:
         """What all conversations begin with, for a request that has an engine compute it in advance."""
         head = self._layout.block + self._layout.head
         return (*self._system, Message("user", head)) if head else self._system
+
+    @property
+    def conditions(self) -> str:
+        """What a recorded conversation depends on that no answer does: the limit at which a model sums it up."""
+        rule = self._context
+        return f"{rule.by}:{rule.limit}" if rule is not None and rule.by == "model" else ""
 
     def check(self, inputs: Sequence[Any]) -> None:
         """Make sure, before any work, that every input has what the task and the tools need.
@@ -160,7 +170,7 @@ class TaskCompiler:
             texts = self._texts(layout, fields)
             text, content = layout.task(texts), self._content(layout, texts)
         tools = {name: tool.bind(fields) for name, tool in self.tools.items()} if self.tools else self.tools
-        stamps = b"".join([tool.stamp() for tool in tools.values()])
+        stamps = [tool.stamp() for tool in tools.values()]
         task = Task(
             index=index,
             key=self._keys.key((Message("user", content),), stamps),
@@ -201,7 +211,7 @@ class TaskCompiler:
     def _rules(self, tools: Mapping[str, AnyTool], text: str) -> Rules:
         same = all(tools[name] is tool for name, tool in self.tools.items()) if tools else True
         protocol = self._protocol if same else self._protocol_of(tools)
-        reminder = f"Now do the task: {text}" if len(text) <= REPEATED_CHARS else "Now go on with the task."
+        reminder = REMINDER + text if len(text) <= REPEATED_CHARS else "Now go on with the task."
         return Rules(
             output=self.output,
             protocol=protocol,
@@ -244,7 +254,8 @@ class TaskCompiler:
             tool_choice=spec.tool_choice,
             protocol="" if not self.tools else "native" if self._native else "constrained",
             compaction=spec.compaction if self.tools else "",
-            layout="hoisted" if spec.hoist else "",
+            layout=("hoisted" if spec.hoist else "") + (" in words" if self._tells_schema else ""),
+            reminder="" if self._native or not self.tools else f"{REPEATED_CHARS}: {REMINDER}",
             runtime="" if spec.runtime is None else spec.runtime.determinant().hex(),
         )
 

@@ -18,6 +18,7 @@ The block belongs to the user's message: a field is data, and gains no authority
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -129,7 +130,12 @@ def text_of(name: str, fields: Mapping[str, Any]) -> str:
         return value
     if type(value) is int:
         return str(value)
-    return Template(f"{{{name}}}", "input").render(fields)
+    return _alone(name).render(fields)
+
+
+@functools.lru_cache(maxsize=1024)
+def _alone(name: str) -> Template:
+    return Template(f"{{{name}}}", "input")
 
 
 def fenced(name: str, text: str) -> str:

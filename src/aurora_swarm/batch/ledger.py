@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from aurora_swarm.agents.driver import Recorded
 from aurora_swarm.agents.structured import OutputSpec
-from aurora_swarm.agents.turns import Heard
 from aurora_swarm.batch.stored import decode_heard, encode_heard, from_record, to_record
 from aurora_swarm.errors import StorageError
 from aurora_swarm.journal.null import NullJournal
@@ -22,7 +22,7 @@ from aurora_swarm.ports.journal import Journal
 from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.record import Record
 
-Keep = Callable[[int, Heard], Awaitable[None]]
+Keep = Callable[[int, Recorded], Awaitable[None]]
 Found = Mapping[str, Record]
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ class Page:
 
     def __init__(self, journal: Journal | None, key: str, index: int, unsaved: list[int], branch: str) -> None:
         self.result: AgentResult[Any] | None = None
-        self.steps: tuple[Heard, ...] = ()
+        self.steps: tuple[Recorded, ...] = ()
         self.keep: Keep | None = self._keep if journal is not None else None
         self._journal = journal
         self._key = self._result_key = key
@@ -106,9 +106,9 @@ class Page:
 
         found = await journal.find((self._result_key, self._step_key))
         self.result, self._result_key, _ = await _latest(journal, found, self._result_key, result)
-        steps: list[Heard] = []
+        steps: list[Recorded] = []
         while self.result is None:
-            step: tuple[Heard | None, str, bytes] = await _latest(journal, found, self._step_key, decode_heard)
+            step: tuple[Recorded | None, str, bytes] = await _latest(journal, found, self._step_key, decode_heard)
             heard, self._step_key, payload = step
             if heard is None:
                 break
@@ -143,12 +143,12 @@ class Page:
             raise
         return result
 
-    async def _keep(self, step: int, heard: Heard) -> None:
+    async def _keep(self, step: int, heard: Recorded) -> None:
         """Make what the agent heard durable.
 
         Args:
             step: Its place in the conversation; for who reads a traceback, the order of the calls is what counts.
-            heard: A reply that asks for tools, or the tools' answers to it.
+            heard: A reply that asks for tools, or what the tool calls came to.
 
         Raises:
             StorageError: It could not be written.

@@ -128,7 +128,7 @@ async def open_batch(
             compiler,
             pool,
             tools,
-            Ledger(journal, compiler.output),
+            Ledger(journal, compiler.output, compiler.conditions),
             Fanout(*options.sinks),
             max_inflight=options.max_inflight,
             purse=purse,

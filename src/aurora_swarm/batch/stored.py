@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from aurora_swarm.agents.driver import Recorded, ToolReport
 from aurora_swarm.agents.structured import OutputSpec
-from aurora_swarm.agents.turns import Heard
 from aurora_swarm.errors import InvalidOutputError
 from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.record import Record
@@ -35,8 +35,8 @@ class Stored(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _FIELDS = tuple(name for name in Stored.__struct_fields__ if name != "output")
 _RESULT = msgspec.json.Decoder(Stored)
-_TURN: Any = Reply | list[str]
-_HEARD = msgspec.msgpack.Decoder(_TURN)
+_TURN: Any = Reply | list[ToolReport]
+_RECORDED = msgspec.msgpack.Decoder(_TURN)
 _UNREADABLE = (msgspec.MsgspecError, InvalidOutputError, ValueError, RecursionError)
 
 
@@ -68,7 +68,7 @@ def from_record(record: Record, index: int, output: OutputSpec) -> AgentResult[A
     return AgentResult(index=index, key=record.key, ok=True, output=value, error=None, resumed=True, **fields)
 
 
-def encode_heard(heard: Heard) -> bytes:
+def encode_heard(heard: Recorded) -> bytes:
     """What an agent heard, as bytes: msgpack, or JSON where a model's numbers and texts are beyond what that has.
 
     Raises:
@@ -84,11 +84,11 @@ def encode_heard(heard: Heard) -> bytes:
         raise InvalidOutputError("its tool calls are nested too deeply", text=text) from None
 
 
-def decode_heard(payload: bytes) -> Heard | None:
+def decode_heard(payload: bytes) -> Recorded | None:
     """What was encoded; None when it cannot be read, so that the model is asked again."""
     try:
         is_json = payload[:1] in {b"{", b"["}
-        heard: Heard = msgspec.convert(json.loads(payload), _TURN) if is_json else _HEARD.decode(payload)
+        heard: Recorded = msgspec.convert(json.loads(payload), _TURN) if is_json else _RECORDED.decode(payload)
     except _UNREADABLE:
         return None
     return heard

@@ -1,7 +1,6 @@
 """One agent, driven to its end by answers that are given by hand."""
 
 import asyncio
-import json
 
 import pytest
 from pydantic import BaseModel
@@ -11,6 +10,7 @@ from aurora_swarm.agents.driver import Task, ToolReport, run_agent
 from aurora_swarm.agents.native import NativeTools
 from aurora_swarm.agents.structured import OutputSpec
 from aurora_swarm.agents.turns import Rules
+from aurora_swarm.batch.stored import decode_heard, encode_heard
 from aurora_swarm.testing.virtual_time import run_virtual
 from aurora_swarm.values.endpoint import AgentEndpoint
 from aurora_swarm.values.message import Message, ToolCall
@@ -81,6 +81,9 @@ class World:
         return run_virtual(run_agent(task, self.ask, self.use, **options))
 
 
+SAID = ToolReport("a x", executed=True)
+
+
 async def never(call):
     await asyncio.Event().wait()
 
@@ -112,7 +115,7 @@ def test_usage_attempts_and_time_to_the_first_token_are_those_of_all_turns():
 def test_what_was_heard_is_kept_before_anything_follows_from_it_and_the_last_reply_is_not():
     world = World(calls("x"), STONE)
     world.run(task(), keep=world.keep)
-    assert world.kept == [(0, calls("x"), 1, 0), (1, ["a x"], 1, 1)]
+    assert world.kept == [(0, calls("x"), 1, 0), (1, [ToolReport("a x", True)], 1, 1)]
 
 
 def test_a_reply_that_is_asked_again_is_kept_too_so_that_a_recording_has_no_gaps():
@@ -135,7 +138,7 @@ def test_nothing_recorded_is_asked_or_used_again_and_all_of_it_is_counted():
         assert world.used == [("x", length == 1), ("y", length == 3)][length // 2 :]
         assert world.asked[-1] == whole.asked[-1]
         assert (result.usage, result.attempts, result.turns) == (straight.usage, straight.attempts, straight.turns)
-        assert (result.tool_calls, result.ttft_s) == (2, 0.25)
+        assert (result.tool_calls, result.tools_executed, result.ttft_s) == (2, 2, 0.25)
 
 
 def test_only_calls_that_may_have_happened_are_marked_as_such():
@@ -144,7 +147,7 @@ def test_only_calls_that_may_have_happened_are_marked_as_such():
     assert world.used == [("x", True), ("y", False)]
 
 
-@pytest.mark.parametrize("recorded", [[["a x"]], [calls("x"), ["one", "too many"]], [calls("x"), "text"]])
+@pytest.mark.parametrize("recorded", [[[SAID]], [calls("x"), [SAID, SAID]], [calls("x"), calls("y")]])
 def test_what_does_not_fit_is_dropped(recorded):
     world = World(*([calls("x"), STONE] if isinstance(recorded[0], list) else [STONE]))
     result = world.run(task(), recorded=recorded)
@@ -159,6 +162,12 @@ def test_a_call_in_doubt_is_counted():
     world = World(STONE)
     result = run_virtual(run_agent(task(), world.ask, use, recorded=[calls("x", "y")]))
     assert (result.in_doubt, result.tools_executed, result.tool_calls) == (2, 0, 2)
+
+
+def test_a_call_that_was_in_doubt_in_an_earlier_run_is_counted_still():
+    doubts = [ToolReport("nobody knows", executed=False, in_doubt=True), SAID]
+    result = World(STONE).run(task(), recorded=[calls("x", "y"), doubts])
+    assert (result.in_doubt, result.tools_executed, result.tool_calls) == (1, 1, 2)
 
 
 def test_a_turn_that_takes_too_long_is_named():
@@ -262,9 +271,9 @@ def test_a_first_reply_that_ends_an_agent_without_re_asks_is_not_kept():
     assert (world.kept, result.attempts) == ([], 1)
 
 
-def test_a_recording_survives_json():
+def test_a_recording_survives_being_written_down():
     world = World(calls("x"), STONE)
     first = world.run(task(), keep=world.keep)
-    recorded = [json.loads(json.dumps(h)) if isinstance(h, list) else h for _, h, *_ in world.kept]
+    recorded = [decode_heard(encode_heard(heard)) for _, heard, *_ in world.kept]
     again = World(STONE).run(task(), recorded=recorded)
     assert again.output == first.output

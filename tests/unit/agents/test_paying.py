@@ -199,7 +199,7 @@ def test_an_agent_beyond_the_width_is_not_begun():
 
 def test_a_recording_is_not_paid_for_again():
     held = purse(tokens=1000)
-    recorded = [calling("x").reply, ["a stone"]]
+    recorded = [calling("x").reply, [ToolReport("a stone", executed=True)]]
     result = run_virtual(run_agent(task(), answers, uses, purse=held, recorded=recorded))
     assert result.ok
     assert (result.usage.total_tokens, held.statistics().tokens) == (200, 100)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from aurora_swarm.agents.driver import Recorded, ToolReport
 from aurora_swarm.agents.structured import OutputSpec
-from aurora_swarm.agents.turns import Heard
 from aurora_swarm.batch.ledger import Ledger, Page
 from aurora_swarm.batch.stored import decode_heard, encode_heard
 from aurora_swarm.errors import InvalidOutputError, StorageError
@@ -51,11 +51,11 @@ def result_of(word: str, *, index: int = 3, key: str = KEY) -> AgentResult[Out]:
     )
 
 
-STEPS: list[Heard] = [
+STEPS: list[Recorded] = [
     Reply("first", "tool_calls", Usage(1, 2, 3), "m", 0.5, (ToolCall("1", "look", {"a": [1, None, "x"]}),)),
-    ["the tool's answer"],
+    [ToolReport("the tool's answer", executed=True)],
     Reply("second", tool_calls=(ToolCall("2", "look", {}), ToolCall("3", "look", {}))),
-    ["one", "two"],
+    [ToolReport("one", executed=False), ToolReport("two", executed=False, in_doubt=True)],
 ]
 
 
@@ -86,13 +86,13 @@ def ledger(journal: Journal) -> Ledger:
     return Ledger(journal, OutputSpec(Out))
 
 
-async def keep_all(page: Page, steps: Iterable[Heard]) -> None:
+async def keep_all(page: Page, steps: Iterable[Recorded]) -> None:
     assert page.keep is not None
     for number, heard in enumerate(steps, start=len(page.steps)):
         await page.keep(number, heard)
 
 
-async def recorded(journal: Journal) -> list[Heard]:
+async def recorded(journal: Journal) -> list[Recorded]:
     return list((await ledger(journal).open(KEY, 3)).steps)
 
 
@@ -189,7 +189,7 @@ async def test_a_gap_ends_the_recording_and_nothing_old_follows_on_what_is_new(
     assert opened.statistics().quarantined == 1
     page = await ledger(opened).open(KEY, 3)
     assert list(page.steps) == STEPS[:lost]
-    other: Heard = Reply("another") if isinstance(STEPS[lost], Reply) else ["another"]
+    other: Recorded = Reply("another") if isinstance(STEPS[lost], Reply) else [ToolReport("another", executed=True)]
     await keep_all(page, [other])
     assert await recorded(opened) == [*STEPS[:lost], other]
     await keep_all(await ledger(opened).open(KEY, 3), STEPS[lost + 1 :])
@@ -282,9 +282,10 @@ def test_whatever_a_model_says_is_read_as_it_was() -> None:
     for number in range(3_000):
         arguments = {f"a{n}": odd_value(dice) for n in range(dice.randrange(4))}
         text = str(odd_value(dice, 3))
-        heard: Heard = Reply(text, "stop", Usage(number), "m", None, (ToolCall(text, "tool", arguments),))
+        heard: Recorded = Reply(text, "stop", Usage(number), "m", None, (ToolCall(text, "tool", arguments),))
         assert decode_heard(encode_heard(heard)) == heard
-        assert decode_heard(encode_heard([text, str(number)])) == [text, str(number)]
+        reports = [ToolReport(text, executed=True), ToolReport(str(number), executed=False)]
+        assert decode_heard(encode_heard(reports)) == reports
 
 
 def test_a_call_that_is_nested_without_end_is_refused() -> None:

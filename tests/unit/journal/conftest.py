@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from aurora_swarm.agents.driver import Recorded, ToolReport
 from aurora_swarm.batch.stored import encode_heard
 from aurora_swarm.journal.schema import Row, checksum
 from aurora_swarm.journal.store import RecordStore
@@ -26,7 +27,8 @@ def row(key: bytes, payload: bytes) -> Row:
 def payloads() -> dict[bytes, bytes]:
     """What the journals below hold: small payloads, one that does not fit on a page, and turns of an agent."""
     plain = {b"key%d" % i: b"payload %d " % i * (1 if i != 5 else 700) for i in range(7)}
-    turns = [encode_heard(heard) for heard in (Reply("", tool_calls=(ToolCall("c", "look_up", {"n": 1}),)), ["found"])]
+    said: list[Recorded] = [Reply("", tool_calls=(ToolCall("c", "look_up", {"n": 1}),)), [ToolReport("found", True)]]
+    turns = [encode_heard(heard) for heard in said]
     return plain | {b"7" * 32 + b"#": turns[0], b"7" * 32 + b"#" + b"a" * 24: turns[1], b"8" * 32 + b"-1#": turns[0]}
 
 
