@@ -59,7 +59,8 @@ class BatchExtras(TypedDict, total=False):
         compaction: ``heuristic`` (usual), ``model`` or ``off``: what happens to a conversation that outgrows the
             context.
         hoist: Whether fields that are equal for all inputs are said once, in front, so that engines cache them; yes.
-        warm: Whether what all agents share is computed once per endpoint before the rest follows, where it pays; yes.
+        warm: Whether what all agents share is computed once per endpoint before the rest follows, if it is long; no,
+            for it was never seen to save time.
         prefetch: Whether an agent's prefix is asked for shortly before its tool returns, for engines that offload; no.
         streamed: Whether answers are streamed, so that the time to the first token is measured; no.
         runtime: What leads each agent in place of our own turns, such as `aurora_swarm.agents.coding.OpenCode`; give

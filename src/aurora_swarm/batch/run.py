@@ -73,7 +73,7 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     local_model: str | None = None
     budget: Budget | None = None
     price: Price | None = None
-    warm: bool = True
+    warm: bool = False
     prefetch: bool = False
     streamed: bool = False
 
@@ -136,7 +136,8 @@ async def open_batch(
             api_key=settings.api_key or "",
             on_result=options.on_result,
         )
-        if options.warm and purse is None:  # what is spent on nobody's behalf is nobody's to pay
+        # A journal that holds work has nothing to wait for; and what is spent on nobody's behalf is nobody's to pay.
+        if options.warm and purse is None and not journal.statistics().records:
             await warm(pool, compiler.opening, model=compiler.model, agents=total)
         results = scheduler.results(inputs, total)
         stack.push_async_callback(results.aclose)
@@ -176,7 +177,7 @@ async def _compiler(spec: BatchSpec, model: str, inputs: Inputs, pool: Pool) -> 
         spec,
         model,
         inputs=inputs if isinstance(inputs, Sequence) else None,
-        schema_in_words=not able.schemas,
+        schema_in_words=not able.schemas or (native and bool(spec.tools)),  # a turn with tools is not constrained
         native_tools=native,
         context=await _context_rule(spec, pool) if spec.tools else None,
     )
