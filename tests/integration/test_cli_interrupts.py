@@ -72,7 +72,7 @@ def test_a_signal_ends_a_run_in_order(serve: Any, tmp_path: Path, number: int) -
     code, said, took_s = run.end(number)
     assert code == 130
     assert took_s < 2.0
-    assert "interrupted:" in said
+    assert f"interrupted: {len(run.lines())} of {N} inputs" in said  # what has ended is in the file
     assert "the same command resumes" in said
     assert "Traceback" not in said
     assert 8 <= len(run.lines()) < N
@@ -148,16 +148,14 @@ IN_FLIGHT = 10_000
 @pytest.mark.platform
 @pytest.mark.skipif(resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 1.5 * IN_FLIGHT, reason="too few open files")
 def test_ten_thousand_in_flight_end_within_two_seconds(tmp_path: Path) -> None:
-    plan = ServerPlan(capacity=400, latency_s=60.0, tokens=4)
-    at_once = ServerPlan(capacity=400, tokens=4)
-    with fleet_process([at_once, *[plan] * 39]) as fleet:
+    with fleet_process([ServerPlan(capacity=400, latency_s=60.0, tokens=4)] * 40) as fleet:
         (tmp_path / "hosts").write_text("".join(f"{each.host}:{each.port}\n" for each in fleet.endpoints))
         (tmp_path / "in.txt").write_text("".join(f"line {n}\n" for n in range(3 * IN_FLIGHT)))
         command = [sys.executable, "-m", "aurora_swarm", "map", "Repeat: {text}", "-i", "in.txt", "-o", "out.jsonl"]
-        command += ["--hostfile", "hosts", "--max-inflight", str(IN_FLIGHT), "--events", "events.jsonl"]
+        command += ["--hostfile", "hosts", "--max-inflight", str(IN_FLIGHT)]
         with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
             try:
-                until(lambda: under_way(tmp_path) >= IN_FLIGHT, process)
+                until(lambda: fleet.counts().running >= 0.99 * IN_FLIGHT, process)
                 began = time.monotonic()
                 process.send_signal(signal.SIGINT)
                 _, said = process.communicate(timeout=20)
@@ -166,16 +164,9 @@ def test_ten_thousand_in_flight_end_within_two_seconds(tmp_path: Path) -> None:
                 process.kill()
     assert process.returncode == 130
     assert took_s < 2.0
-    assert f"interrupted: {len(lines_of(tmp_path / 'out.jsonl'))} of {3 * IN_FLIGHT} inputs" in said
+    assert f"interrupted: 0 of {3 * IN_FLIGHT} inputs" in said
     assert "the same command resumes" in said
     assert "Traceback" not in said
-
-
-def under_way(folder: Path) -> int:
-    """Agents that have begun and not ended, by the log of events."""
-    events = folder / "events.jsonl"
-    text = events.read_text() if events.exists() else ""
-    return text.count('"agent_started"') - text.count('"agent_ended"')
 
 
 def lines_of(path: Path) -> list[str]:

@@ -23,6 +23,7 @@ from aurora_swarm.cli.results import Results, open_results
 from aurora_swarm.cli.sources import Source
 from aurora_swarm.cli.summary import Account, Summary, as_json, as_text, summarise
 from aurora_swarm.cli.voice import say, tell
+from aurora_swarm.cli.writing import Writer
 from aurora_swarm.errors import AuroraSwarmError, InputError, StorageError, UsageError
 from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.ports.sink import Sink
@@ -193,12 +194,15 @@ async def _consume(batch: Batch, options: BatchOptions, results: Results, tally:
         return await run_and_reduce(
             batch.spec, batch.source.inputs, batch.reduction, options, results=results, tally=tally
         )
+    writer = Writer(results)
+    options = msgspec.structs.replace(options, sinks=(writer, *options.sinks))
     stream = run_batch(batch.spec, batch.source.inputs, options)
     try:
-        async for result in stream:
-            results.write(result)
+        async for _ in stream:
+            writer.check()
     finally:
         await stream.aclose()
+    writer.check()
     return None
 
 

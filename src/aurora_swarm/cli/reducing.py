@@ -12,9 +12,9 @@ from aurora_swarm.batch.reduce import Reduction, Summary, reduce_results
 from aurora_swarm.batch.run import BatchOptions, Inputs
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.cli.results import Results
-from aurora_swarm.errors import StorageError, UsageError
+from aurora_swarm.cli.writing import Writer
+from aurora_swarm.errors import UsageError
 from aurora_swarm.telemetry.tally import Tally
-from aurora_swarm.values.outcome import AgentResult
 
 
 async def run_and_reduce(
@@ -36,8 +36,9 @@ async def run_and_reduce(
         UsageError: Something given is wrong, or there is no input.
         StorageError: Results or the journal cannot be written any more.
     """
-    writer = _Writer(results)
-    async with open_phases(msgspec.structs.replace(options, on_result=writer), spec.sampling) as phases:
+    writer = Writer(results, asyncio.current_task())
+    options = msgspec.structs.replace(options, sinks=(writer, *options.sinks))
+    async with open_phases(options, spec.sampling) as phases:
         try:
             found = await phases.run(spec, inputs, told=True)
         except asyncio.CancelledError:
@@ -46,36 +47,11 @@ async def run_and_reduce(
         writer.check()
         if not found:
             raise UsageError("there are no inputs, and so nothing to reduce", remedy="give one input at least")
+        writer.stop()
         tally.count_spending_only()
         if options.say is not None:
             options.say(f"making one answer of {sum(result.ok for result in found)}")
         return await reduce_results(phases, spec, found, reduction)
-
-
-class _Writer:
-    """Writes results; when that fails it ends the run, because what a callback raises would end one agent only."""
-
-    def __init__(self, results: Results) -> None:
-        self._results = results
-        self._error: StorageError | None = None
-        self._owner = asyncio.current_task()
-
-    def __call__(self, result: AgentResult[Any]) -> None:
-        if self._error is not None:
-            return
-        try:
-            self._results.write(result)
-        except StorageError as error:
-            self._error = error
-            if self._owner is not None:
-                self._owner.cancel()
-
-    def check(self) -> None:
-        """Raise what has ended the run, if something did."""
-        if self._error is not None:
-            if self._owner is not None:
-                self._owner.uncancel()
-            raise self._error
 
 
 def as_plain_data(summary: Summary[Any]) -> dict[str, Any]:
