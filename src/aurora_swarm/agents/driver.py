@@ -25,6 +25,8 @@ async def run_agent(
     recorded: Sequence[Recorded] = (),
     keep: Keep | None = None,
     purse: Purse | None = None,
+    first: Outcome | None = None,
+    began_s: float | None = None,
 ) -> AgentResult[Any]:
     """Run one agent to its end.
 
@@ -38,6 +40,8 @@ async def run_agent(
         keep: Awaited with what was heard, before anything that follows from it is begun. Not given the reply that ends
             the conversation, which the result holds.
         purse: Bounds what is spent; each step is reserved in it before and settled after, also when it fails.
+        first: What came of its first call, where that was made already and has a reply.
+        began_s: When it began, on the loop's clock; now when None.
 
     Returns:
         Its result; whatever fails is in it. Cancelling cancels what is under way and is not swallowed; a tool that
@@ -47,16 +51,15 @@ async def run_agent(
         Exception: Whatever `keep` raised; the agent ends there.
     """
     now = asyncio.get_running_loop().time
-    began_s = now()
-    outcome: Outcome | None = None
-    if purse is None and not recorded and may_be_short(task):
-        outcome = await ask(first_call(task))
-        result = ended_at_once(task, outcome, now() - began_s)
+    began_s = now() if began_s is None else began_s
+    if first is None and purse is None and not recorded and may_be_short(task):
+        first = await ask(first_call(task))
+        result = ended_at_once(task, first, now() - began_s)
         if result is not None:
             return result
     agent = LivingAgent(task, ask, use, keep, purse)
-    if outcome is not None:
-        recorded = await agent.take_up(outcome)
+    if first is not None:
+        recorded = await agent.take_up(first)
     answer: Answer | None = None
     error: AuroraSwarmError | None = None
     try:
@@ -87,7 +90,7 @@ async def run_agent(
         endpoint=agent.endpoint,
         ttft_s=agent.ttft_s,
         in_doubt=agent.in_doubt,
-        replayed=agent.replayed - (outcome is not None),
+        replayed=agent.replayed - (first is not None),
     )
 
 

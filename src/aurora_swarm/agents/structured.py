@@ -36,7 +36,7 @@ _LITERAL = re.compile(r"\b(?:None|True|False)\b")
 _PUNCTUATION = re.compile(r"[\s\"'`,:\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}]+")
 
 
-class Parsed(msgspec.Struct, frozen=True):
+class Parsed(msgspec.Struct, frozen=True, gc=False):
     """A valid answer.
 
     Args:

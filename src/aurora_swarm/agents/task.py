@@ -31,7 +31,7 @@ Recorded = Reply | Sequence[ToolReport]
 """What an agent heard, with what its result counts of it."""
 
 
-class Task(msgspec.Struct, frozen=True):
+class Task(msgspec.Struct, frozen=True, gc=False):
     """What one agent is to do.
 
     Args:

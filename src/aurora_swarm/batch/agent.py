@@ -11,7 +11,6 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, ParamSpec, TypedDict, Unpack
 
@@ -22,7 +21,7 @@ from aurora_swarm.agents.turns import ToolChoice
 from aurora_swarm.batch.loop import run_on_loop
 from aurora_swarm.batch.map_reduce import Planning, run_with_map_reduce
 from aurora_swarm.batch.reduce import Reduction, Summary, run_with_reduce
-from aurora_swarm.batch.run import BatchOptions, Inputs, open_batch
+from aurora_swarm.batch.run import BatchOptions, Inputs, open_batch, whole_batch
 from aurora_swarm.batch.scheduler import OnResult
 from aurora_swarm.batch.spec import BatchSpec, Compaction, Runtime, Schema, ToolLike, ToolProtocol
 from aurora_swarm.errors import UsageError
@@ -234,8 +233,7 @@ class BatchAgent:
             on_result=on_result,
             **more,
         )
-        async with open_batch(spec, inputs, options) as results:
-            return sorted([result async for result in results], key=attrgetter("index"))
+        return await whole_batch(spec, inputs, options)
 
     run_sync = staticmethod(_blocking(run))
     """Like `run`, for code without an event loop; takes the same arguments."""

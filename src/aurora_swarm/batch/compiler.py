@@ -45,7 +45,7 @@ LONG_CHARS = 1024
 """Length from which a content key takes in a text by its digest, which for a shared one is made once."""
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, gc=False):
     """One compiled input: the execution plan of one agent.
 
     Args:
@@ -132,6 +132,12 @@ class TaskCompiler:
         """What all conversations begin with, for a request that has an engine compute it in advance."""
         head = self._layout.block + self._layout.head
         return (*self._system, Message("user", head)) if head else self._system
+
+    @property
+    def makes_short_agents(self) -> bool:
+        """Whether agents may end with their first reply, and nothing watches over the time until then."""
+        spec = self.spec
+        return not self.tools and spec.agent_timeout_s is None and spec.turn_timeout_s is None
 
     @property
     def conditions(self) -> str:

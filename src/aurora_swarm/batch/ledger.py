@@ -50,6 +50,11 @@ class Ledger:
         """Indices of the inputs whose results were there and could not be written."""
         return tuple(sorted(self._unsaved))
 
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._journal is not None
+
     async def open(self, key: str, index: int) -> Page:
         """What is known of one agent, and where the rest of it is kept.
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from aurora_swarm.batch.run import BatchOptions, Inputs, chosen_backend, open_batch, pool_options, purse_of
+from aurora_swarm.batch.run import BatchOptions, Inputs, chosen_backend, pool_options, purse_of, whole_batch
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.pools.open import open_pool
 from aurora_swarm.pools.pool import Pool
@@ -56,8 +55,7 @@ class Phases:
             model=model or self._options.model,
             on_result=self._options.on_result if told else None,
         )
-        async with open_batch(spec, inputs, options, purse=self._purse) as results:
-            return sorted([result async for result in results], key=attrgetter("index"))
+        return await whole_batch(spec, inputs, options, purse=self._purse)
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +106,32 @@ async def open_batch(
     spec: BatchSpec, inputs: Inputs, options: BatchOptions, *, purse: Purse | None = None
 ) -> AsyncIterator[AsyncGenerator[AgentResult[Any], None]]:
     """The results of `run_batch`, without a generator of its own around them. Leaving the context ends the work."""
+    async with (
+        _opened(spec, inputs, options, purse) as scheduler,
+        aclosing(scheduler.results(inputs, _total(inputs))) as results,
+    ):
+        yield results
+
+
+async def whole_batch(
+    spec: BatchSpec, inputs: Inputs, options: BatchOptions, *, purse: Purse | None = None
+) -> list[AgentResult[Any]]:
+    """The results of `run_batch`, all at the end, in the order of the inputs."""
+    async with _opened(spec, inputs, options, purse) as scheduler:
+        return await scheduler.all_results(inputs, _total(inputs))
+
+
+def _total(inputs: Inputs) -> int | None:
+    return len(inputs) if isinstance(inputs, Sequence) else None
+
+
+@asynccontextmanager
+async def _opened(
+    spec: BatchSpec, inputs: Inputs, options: BatchOptions, purse: Purse | None
+) -> AsyncIterator[WaveScheduler]:
+    """All that a run needs; closed again whatever ends it."""
     settings = load_settings(os.environ)
     spec = _with_max_tokens(spec, settings.max_tokens)
-    total = len(inputs) if isinstance(inputs, Sequence) else None
     if isinstance(inputs, Sequence):
         TaskCompiler(spec, "").check(inputs)
     if spec.runtime is not None:
@@ -129,7 +152,7 @@ async def open_batch(
             pool,
             tools,
             Ledger(journal, compiler.output, compiler.conditions),
-            Fanout(*options.sinks),
+            Fanout(*options.sinks) if options.sinks else None,
             max_inflight=options.max_inflight,
             purse=purse,
             prefetcher=await _prefetcher(options, purse, pool, stack),
@@ -138,10 +161,8 @@ async def open_batch(
         )
         # A journal that holds work has nothing to wait for; and what is spent on nobody's behalf is nobody's to pay.
         if options.warm and purse is None and not journal.statistics().records:
-            await warm(pool, compiler.opening, model=compiler.model, agents=total)
-        results = scheduler.results(inputs, total)
-        stack.push_async_callback(results.aclose)
-        yield results
+            await warm(pool, compiler.opening, model=compiler.model, agents=_total(inputs))
+        yield scheduler
 
 
 def purse_of(options: BatchOptions) -> Purse | None:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.driver import ToolReport, run_agent
+from aurora_swarm.agents.short import ended_at_once, first_call
 from aurora_swarm.batch.compiler import Job, TaskCompiler
 from aurora_swarm.batch.demand import Entry, Seat, Slots
 from aurora_swarm.batch.ledger import Ledger, Page
 from aurora_swarm.batch.spec import Runtime
 from aurora_swarm.batch.warming import Prefetcher
 from aurora_swarm.errors import CallbackError, StorageError, UsageError
-from aurora_swarm.pools.flow import as_they_finish
+from aurora_swarm.pools.flow import all_finished, as_they_finish
 from aurora_swarm.pools.pool import Pool
 from aurora_swarm.ports.sink import Sink
 from aurora_swarm.tools.pool import ToolPool
 from aurora_swarm.values.call import Call
-from aurora_swarm.values.event import AgentEnded, AgentStarted, RunEnded, RunStarted, ToolEnded
+from aurora_swarm.values.event import AgentEnded, AgentStarted, Event, RunEnded, RunStarted, ToolEnded
 from aurora_swarm.values.message import ToolCall
 from aurora_swarm.values.outcome import AgentResult, Outcome
 
@@ -46,7 +49,7 @@ class WaveScheduler:
         pool: Where the model is.
         tools: Where the tools are.
         ledger: Keeps finished work, and the turns of what is not finished.
-        sink: Is told what happens.
+        sink: Is told what happens; None where nobody listens.
         max_inflight: Model calls of this batch under way at a time; None for what the pool can take.
         purse: What the run may spend; None for no bound.
         prefetcher: Has an agent's prefix ready when its tool returns; None for nobody.
@@ -60,7 +63,7 @@ class WaveScheduler:
         pool: Pool,
         tools: ToolPool,
         ledger: Ledger,
-        sink: Sink,
+        sink: Sink | None,
         *,
         max_inflight: int | None = None,
         purse: Purse | None = None,
@@ -72,7 +75,7 @@ class WaveScheduler:
         self._pool = pool
         self._tools = tools
         self._ledger = ledger
-        self._sink = sink
+        self._emit: Callable[[Event], None] | None = sink.emit if sink is not None else None
         limit = max_inflight or pool.concurrency
         self._slots = Slots(limit)
         self._keeps = all(tool.is_quick for tool in compiler.tools.values())
@@ -82,6 +85,7 @@ class WaveScheduler:
         self._purse = purse
         self._prefetcher = prefetcher
         self._api_key = api_key
+        self._is_plain = compiler.makes_short_agents and purse is None and compiler.spec.runtime is None
         self._on_result = on_result
 
     async def results(
@@ -99,10 +103,7 @@ class WaveScheduler:
             StorageError: The journal cannot be written. Nothing more is started; what is unsaved is named.
             Exception: Whatever `inputs` raised, after the results of what was under way.
         """
-        urls = tuple(endpoint.url for endpoint in self._pool.endpoints)
-        self._sink.emit(RunStarted(total, urls, self._compiler.model))
-        entry = Entry(self._slots, self._compiler.spec.max_turns)
-        flow = as_they_finish(inputs, self._one, width=self._width, gate=entry)
+        flow = as_they_finish(inputs, self._one, width=self._width, gate=self._entry(total))
         finished = False
         try:
             async for result in flow:
@@ -113,29 +114,74 @@ class WaveScheduler:
             raise
         finally:
             await flow.aclose()
-            self._sink.emit(RunEnded(cancelled=not finished))
+            self._tell(RunEnded(cancelled=not finished))
+
+    async def all_results(
+        self, inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], total: int | None
+    ) -> list[AgentResult[Any]]:
+        """As `results`, all at the end, in the order of the inputs."""
+        finished = False
+        try:
+            results = await all_finished(inputs, self._one, width=self._width, gate=self._entry(total))
+            finished = True
+        except StorageError as error:
+            error.unsaved = self._ledger.unsaved
+            raise
+        finally:
+            self._tell(RunEnded(cancelled=not finished))
+        return sorted(results, key=attrgetter("index"))
+
+    def _entry(self, total: int | None) -> Entry:
+        urls = tuple(endpoint.url for endpoint in self._pool.endpoints)
+        self._tell(RunStarted(total, urls, self._compiler.model))
+        return Entry(self._slots, self._compiler.spec.max_turns)
 
     async def _one(self, index: int, values: Mapping[str, Any]) -> AgentResult[Any]:
         seat = Seat(self._slots, keeps=self._keeps)
         try:
-            return await self._finish(await self._result(index, values, seat))
+            if self._emit is not None:
+                self._emit(AgentStarted(index))
+            result = self._compiled(index, values)
+            if isinstance(result, Job):
+                result = await (self._kept(result, seat) if self._ledger.keeps else self._lived(result, seat))
+            seat.leave()
+            return result if self._emit is None and self._on_result is None else await self._finish(result)
         finally:
             seat.leave()
 
-    async def _result(self, index: int, values: Mapping[str, Any], seat: Seat) -> AgentResult[Any]:
-        self._sink.emit(AgentStarted(index))
+    def _compiled(self, index: int, values: Mapping[str, Any]) -> Job | AgentResult[Any]:
+        """The job of one input, or how it failed before it was one."""
         try:
-            job = self._compiler.compile(index, values)
+            return self._compiler.compile(index, values)
         except UsageError as error:
             return AgentResult(index=index, key="", ok=False, output=None, error=error)
-        page = await self._ledger.open(job.task.key, index)
+
+    async def _kept(self, job: Job, seat: Seat) -> AgentResult[Any]:
+        """The result of an earlier run, or one that is durable now."""
+        page = await self._ledger.open(job.task.key, job.task.index)
         if page.result is not None:
             return page.result
-        result = await self._live(job, seat, page)
+        result = await (self._live(job, seat, page) if page.steps else self._lived(job, seat, page))
         seat.leave()
         return await page.finish(result)
 
-    async def _live(self, job: Job, seat: Seat, page: Page) -> AgentResult[Any]:
+    async def _lived(self, job: Job, seat: Seat, page: Page | None = None) -> AgentResult[Any]:
+        """One agent from its beginning. Where it may end at once, as few frames as can be wait for its answer."""
+        if not self._is_plain:
+            return await self._live(job, seat, page)
+        now = asyncio.get_running_loop().time
+        began_s = now()
+        outcome = await self._pool.ask(first_call(job.task))
+        result = ended_at_once(job.task, outcome, now() - began_s)
+        if result is not None:
+            return result
+        seat.rest()
+        seat.near = outcome.endpoint
+        return await self._live(job, seat, page, outcome, began_s)
+
+    async def _live(
+        self, job: Job, seat: Seat, page: Page | None, first: Outcome | None = None, began_s: float | None = None
+    ) -> AgentResult[Any]:
         if self._compiler.spec.runtime is not None:
             return await self._led(job, self._compiler.spec.runtime)
         asked: Call | None = None
@@ -157,11 +203,13 @@ class WaveScheduler:
                 answer = await self._prefetcher.waiting(asked, seat.near, call.name, lambda: using)
             else:
                 answer = await using
-            event = ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s)
-            self._sink.emit(event)
+            self._tell(ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s))
             return ToolReport(answer.text, answer.executed, answer.in_doubt)
 
-        return await run_agent(job.task, ask, use, recorded=page.steps, keep=page.keep, purse=self._purse)
+        steps, keep = (page.steps, page.keep) if page is not None else ((), None)
+        return await run_agent(
+            job.task, ask, use, recorded=steps, keep=keep, purse=self._purse, first=first, began_s=began_s
+        )
 
     async def _led(self, job: Job, runtime: Runtime) -> AgentResult[Any]:
         """An agent of a runtime, which talks to one server until it ends; it holds its slot for so long."""
@@ -178,11 +226,11 @@ class WaveScheduler:
 
     async def _finish(self, result: AgentResult[Any]) -> AgentResult[Any]:
         if self._on_result is not None:
-            result = await self._tell(self._on_result, result)
-        self._sink.emit(AgentEnded(result))
+            result = await self._told(self._on_result, result)
+        self._tell(AgentEnded(result))
         return result
 
-    async def _tell(self, on_result: OnResult, result: AgentResult[Any]) -> AgentResult[Any]:
+    async def _told(self, on_result: OnResult, result: AgentResult[Any]) -> AgentResult[Any]:
         try:
             told = on_result(result)
             if inspect.isawaitable(told):
@@ -191,3 +239,7 @@ class WaveScheduler:
             failure = CallbackError(f"on_result raised {type(error).__name__}: {error}")
             return msgspec.structs.replace(result, ok=False, error=failure)
         return result
+
+    def _tell(self, event: Event) -> None:
+        if self._emit is not None:
+            self._emit(event)

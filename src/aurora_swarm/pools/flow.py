@@ -133,6 +133,7 @@ class _Crew(Generic[ItemT, ResultT]):
         self._gate = gate
         self._tasks: set[asyncio.Task[None]] = set()
         self.results: _Channel[ResultT] = _Channel(width)
+        self.kept: list[ResultT] | None = None
         self.error: BaseException | None = None
 
     def hire(self) -> None:
@@ -147,7 +148,11 @@ class _Crew(Generic[ItemT, ResultT]):
             if not hired:
                 hired = True
                 self.hire()
-            await self.results.put(await self._work(*taken))
+            result = await self._work(*taken)
+            if self.kept is None:
+                await self.results.put(result)
+            else:
+                self.kept.append(result)
 
     async def _take(self) -> tuple[int, ItemT] | None:
         if self._gate is None:
@@ -207,6 +212,33 @@ async def as_they_finish(
             raise crew.error
     finally:
         await crew.dismiss()
+
+
+async def all_finished(
+    items: Iterable[ItemT] | AsyncIterable[ItemT],
+    work: Callable[[int, ItemT], Awaitable[ResultT]],
+    *,
+    width: int,
+    gate: Gate | None = None,
+) -> list[ResultT]:
+    """As `as_they_finish`, for who wants nothing before the end: a list costs less than a reader who is woken for each.
+
+    Returns:
+        The results in order of completion.
+
+    Raises:
+        Exception: Whatever `items` or `work` raised first.
+    """
+    crew = _Crew(_Source(items), work, width, gate)
+    crew.kept = []
+    crew.hire()
+    try:
+        await crew.results.get()
+        if crew.error is not None:
+            raise crew.error
+    finally:
+        await crew.dismiss()
+    return crew.kept
 
 
 async def together(work: Iterable[Coroutine[Any, Any, ResultT]]) -> list[ResultT]:

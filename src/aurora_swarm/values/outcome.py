@@ -110,7 +110,7 @@ class EmbeddingResponse(msgspec.Struct, frozen=True, gc=False):
     latency_s: float = 0.0
 
 
-class AgentResult(msgspec.Struct, Generic[OutputT], frozen=True):
+class AgentResult(msgspec.Struct, Generic[OutputT], frozen=True, gc=False):
     """How one input of a batch ended: exactly one per input.
 
     Args:
