@@ -5,19 +5,26 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
+from collections.abc import Callable
 
 from pydantic import BaseModel
 
 import harness
 import peers
 from aurora_swarm import BatchAgent
+from aurora_swarm.agents.short import first_call
+from aurora_swarm.batch.compiler import TaskCompiler
+from aurora_swarm.batch.spec import BatchSpec
+from aurora_swarm.transports.openai_chat import OpenAIChatWire
 from aurora_swarm.values.endpoint import AgentEndpoint
-from bare_client import BareClient, chat_body
+from bare_client import BareClient
 from nginx_server import instant_server
 
 ENDPOINTS, WIDTH = 64, 512
+TASK = "{number} is a number. Say something about it in one sentence."
 ANSWER = '{"label": "good", "score": 7}'
 
 OPTIONS = harness.arguments(__doc__, lambda p: p.add_argument("--no-peers", action="store_true", help="ours only"))
@@ -37,7 +44,7 @@ async def agents(endpoints: list[AgentEndpoint], count: int) -> float:
     inputs = [{"number": number} for number in range(count)]
     began = time.perf_counter()
     results = await BatchAgent.run(
-        task="{number} is a number. Say something about it in one sentence.",
+        task=TASK,
         inputs=inputs,
         model="m",
         backend=endpoints,
@@ -50,9 +57,17 @@ async def agents(endpoints: list[AgentEndpoint], count: int) -> float:
     return count / took
 
 
-async def bare(client: BareClient, count: int) -> float:
-    """Requests per second of the bare client."""
-    took = await client.run([f"{n} is a number. Say something about it in one sentence." for n in range(count)])
+def recorded_body() -> Callable[[str], bytes]:
+    """Writes an agent's request, given its number."""
+    compiler = TaskCompiler(BatchSpec(task=TASK, output_schema=Verdict), "m")
+    request = OpenAIChatWire().encode(first_call(compiler.compile(0, {"number": "@"}).task), "m")
+    return lambda number: request.replace(b"@", number.encode())
+
+
+async def bare(endpoints: list[AgentEndpoint], count: int) -> float:
+    """Requests per second of the bare client, which sends what the agents send and opens connections as they do."""
+    client = BareClient(endpoints, "/v1/chat/completions", recorded_body(), WIDTH)
+    took = await client.run([str(number) for number in range(count)])
     if client.failed:
         sys.exit(f"the bare client: {client.failed} requests failed")
     return count / took
@@ -65,13 +80,14 @@ async def measure() -> harness.Report:
         "P1",
         "How many one-turn agents with a schema does a batch run?",
         f"{AGENTS:,} agents with a pydantic schema over {ENDPOINTS} endpoints of an instant server (nginx), {WIDTH} "
-        f"under way; client and server on one core each; median of {ROUNDS} interleaved rounds.",
+        f"under way, connections opened in each round; client and server on one core each; median of {ROUNDS} "
+        "interleaved rounds.",
         ("client", "agents/s", "of the bare client"),
     )
     with instant_server(ENDPOINTS, content=ANSWER) as endpoints:
-        client = BareClient(endpoints, "/v1/chat/completions", chat_body, WIDTH)
         rates = await harness.interleaved(
-            {"bare client": lambda: bare(client, AGENTS), "BatchAgent.run": lambda: agents(endpoints, AGENTS)}, ROUNDS
+            {"bare client": lambda: bare(endpoints, AGENTS), "BatchAgent.run": lambda: agents(endpoints, AGENTS)},
+            ROUNDS,
         )
         others = {} if OPTIONS.no_peers else {"batch-agent": peer(endpoints)}
     for name, rate in rates.items():

@@ -112,6 +112,7 @@ class TaskCompiler:
         self._system = self._system_message(schema_in_words)
         self._prefix = self._identity_of_prefix()
         self._names = sorted(self._template.fields)
+        self._all_text = True
         self._parts_of_key = {name: _part_of_key(text_of(name, self._layout.shared)) for name in self._layout.shared}
         self._work = _digest(_part_of_key(self._prompt) + spec.task)
         self._keys = KeyMaker(self._determinants())
@@ -170,11 +171,7 @@ class TaskCompiler:
             TemplateError: A placeholder cannot be filled.
         """
         layout, fields = self._placed(values if type(values) is dict else dict(_mapping(index, values)))
-        try:
-            text, content = layout.task(fields), self._content(layout, fields)
-        except (KeyError, TypeError):  # a field is missing, or is no text
-            texts = self._texts(layout, fields)
-            text, content = layout.task(texts), self._content(layout, texts)
+        text, content = self._said(layout, fields)
         tools = {name: tool.bind(fields) for name, tool in self.tools.items()} if self.tools else self.tools
         stamps = [tool.stamp() for tool in tools.values()]
         task = Task(
@@ -189,6 +186,16 @@ class TaskCompiler:
             turn_timeout_s=self.spec.turn_timeout_s,
         )
         return Job(task, tools)
+
+    def _said(self, layout: Layout, fields: Mapping[str, Any]) -> tuple[str, str]:
+        """The task of one input, and its content. After one that was not all text, none is taken for such any more."""
+        if self._all_text:
+            try:
+                return layout.task(fields), self._content(layout, fields)
+            except (KeyError, TypeError):  # a field is missing, or is no text
+                self._all_text = False
+        texts = self._texts(layout, fields)
+        return layout.task(texts), self._content(layout, texts)
 
     def _placed(self, fields: Mapping[str, Any]) -> tuple[Layout, Mapping[str, Any]]:
         """The layout for an input; and with declared fields, all that it holds."""
