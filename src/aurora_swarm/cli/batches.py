@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.batch.reduce import Reduction
 from aurora_swarm.batch.reduce import Summary as Reduced
-from aurora_swarm.batch.run import BatchOptions, run_batch
+from aurora_swarm.batch.run import BatchOptions, purse_of, run_batch
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.cli.exits import exit_of
 from aurora_swarm.cli.interrupts import run_interruptibly
@@ -126,7 +127,8 @@ def conduct(batch: Batch, delivery: Delivery) -> int:
     """
     _allow_open_files()
     tally, latest = Tally(), Latest()
-    figures = partial(summarise, tally, batch.source.total, Account(batch.prices, batch.options.budget))
+    purse = purse_of(batch.options) if batch.reduction is None else None
+    figures = partial(summarise, tally, batch.source.total, Account(batch.prices, batch.options.budget, purse))
     journal = delivery.journal_place()
     delivery.check_reduction(batch.reduction)
     kept = journal is not None and _path_of(journal).exists()
@@ -142,7 +144,7 @@ def conduct(batch: Batch, delivery: Delivery) -> int:
                 sinks = (*batch.options.sinks, tally, latest, *events)
                 options = msgspec.structs.replace(batch.options, journal=journal, sinks=sinks, say=progress.say)
                 progress.say(_intent(batch, delivery, journal))
-                reduced = run_interruptibly(_consume(batch, options, results, tally), last_words)
+                reduced = run_interruptibly(_consume(batch, options, results, tally, purse), last_words)
                 _finish(results, figures().done, progress.say)
         except (KeyboardInterrupt, AuroraSwarmError) as error:
             ended = error
@@ -189,14 +191,16 @@ def _finish(results: Results, count: int, say_: Callable[[str], None]) -> None:
     results.finish()
 
 
-async def _consume(batch: Batch, options: BatchOptions, results: Results, tally: Tally) -> Reduced[Any] | None:
+async def _consume(
+    batch: Batch, options: BatchOptions, results: Results, tally: Tally, purse: Purse | None
+) -> Reduced[Any] | None:
     if batch.reduction is not None:
         return await run_and_reduce(
             batch.spec, batch.source.inputs, batch.reduction, options, results=results, tally=tally
         )
     writer = Writer(results)
     options = msgspec.structs.replace(options, sinks=(writer, *options.sinks))
-    stream = run_batch(batch.spec, batch.source.inputs, options)
+    stream = run_batch(batch.spec, batch.source.inputs, options, purse=purse)
     try:
         async for _ in stream:
             writer.check()

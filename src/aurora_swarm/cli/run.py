@@ -139,6 +139,7 @@ def _options(
 
 def _batch_spec(said: RunSpec, file: Path) -> BatchSpec:
     from aurora_swarm.batch.spec import BatchSpec  # noqa: PLC0415
+    from aurora_swarm.cli.runtimes import runtime_of  # noqa: PLC0415
     from aurora_swarm.cli.toolbox import tools_of  # noqa: PLC0415
     from aurora_swarm.values.call import Sampling  # noqa: PLC0415
 
@@ -163,4 +164,5 @@ def _batch_spec(said: RunSpec, file: Path) -> BatchSpec:
         max_parallel_tools=said.max_parallel_tools,
         compaction=said.compaction,
         hoist=said.hoist,
+        runtime=runtime_of(said.runtime),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
+from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.cli.voice import clock, money
 from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.telemetry.quantiles import Spread
@@ -19,10 +20,13 @@ class Account(msgspec.Struct, frozen=True):
     Args:
         prices: What models cost; None where nobody says.
         budget: Its bounds; None for none.
+        purse: Out of which it is paid; it knows of more than results do, such as calls that were cut off. None where
+            only results tell.
     """
 
     prices: PriceTable | None = None
     budget: Budget | None = None
+    purse: Purse | None = None
 
 
 class Spending(msgspec.Struct, frozen=True):
@@ -166,19 +170,20 @@ def summarise(tally: Tally, total: int | None, account: Account = Account(), *, 
         model=counted.model,
         cost_usd=cost_usd,
         priced_by=account.prices.source if account.prices else "",
-        budget=_spent(account.budget, counted, cost_usd),
+        budget=_spent(account, counted, cost_usd),
     )
 
 
-def _spent(budget: Budget | None, counted: TallySnapshot, cost_usd: float | None) -> dict[str, Spending]:
+def _spent(account: Account, counted: TallySnapshot, cost_usd: float | None) -> dict[str, Spending]:
     """What is spent of each bound that is set; the width is a bound of a moment, and nothing of it is ever spent."""
+    budget, purse = account.budget, account.purse.statistics() if account.purse else None
     if budget is None:
         return {}
     pairs = {
-        "tokens": (budget.tokens, counted.usage.total_tokens),
-        "usd": (budget.usd, cost_usd or 0.0),
+        "tokens": (budget.tokens, purse.tokens if purse else counted.usage.total_tokens),
+        "usd": (budget.usd, purse.usd if purse else cost_usd or 0.0),
         "wall_s": (budget.wall_s, counted.elapsed_s),
-        "tool_calls": (budget.tool_calls, counted.tools_executed),
+        "tool_calls": (budget.tool_calls, purse.tool_calls if purse else counted.tools_executed),
     }
     return {name: Spending(limit, spent) for name, (limit, spent) in pairs.items() if limit is not None}
 

@@ -33,6 +33,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         tool_protocol: ``native`` for the server's own tool calls, ``constrained`` for steps held to a schema, ``auto``
             for what is known of the backend.
         max_parallel_tools: Tool calls of one agent under way at a time.
+        runtime: What leads each agent in place of its own turns, with its settings: ``{"name": "opencode", ...}``.
         model: Model to ask for; empty takes what the servers have.
         backend: URL or hostfile of the servers, or several.
         hostfile: Path of a hostfile; not together with `backend`.
@@ -68,6 +69,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: Literal["auto", "required"] = "auto"
     tool_protocol: Literal["auto", "native", "constrained"] = "auto"
     max_parallel_tools: int = 8
+    runtime: dict[str, Any] | None = None
     model: str = ""
     backend: str | list[str] | None = None
     hostfile: str | None = None
@@ -83,7 +85,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float | None = None
     compaction: Literal["off", "heuristic", "model"] = "heuristic"
     hoist: bool = True
-    warm: bool = True
+    warm: bool = False
     prefetch: bool = False
     stream: bool = False
     budget: Budget | None = None
@@ -126,6 +128,7 @@ _RULES: dict[str, _Rule] = {
     "tool_choice": _Rule(Literal["auto", "required"], "auto or required"),
     "tool_protocol": _Rule(Literal["auto", "native", "constrained"], "auto, native or constrained"),
     "max_parallel_tools": _COUNT,
+    "runtime": _Rule(Literal["opencode"] | dict[str, Any] | None, "opencode, or {name: opencode, folder: ...}"),
     "model": _Rule(str, "text", blank=True),
     "backend": _Rule(str | _FILLED_LIST | None, "a URL, a hostfile, or a list of these"),
     "hostfile": _Rule(str | None, "a path"),
@@ -159,11 +162,26 @@ _BOUNDS: dict[str, _Rule] = {
     "tool_calls": _Rule(_NotNegative | None, "a whole number, 0 or more"),
     "width": _COUNT_OR_NONE,
 }
+_RUNTIME: dict[str, _Rule] = {
+    "name": _Rule(Literal["opencode"], "opencode"),
+    "command": _Rule(str, "the path of a program"),
+    "folder": _Rule(str, "the path of a folder"),
+    "leave_out": _Rule(list[str], "a list of patterns"),
+    "keep": _Rule(str, "the path of a folder"),
+    "allow_commands": _YES_OR_NO,
+    "allow_web": _YES_OR_NO,
+    "context": _COUNT,
+    "max_tokens": _COUNT,
+}
+_TABLES = {"budget": _BOUNDS, "runtime": _RUNTIME}
 _ITEMS: dict[str, _Rule] = {
     "inputs": _Rule(dict[str, Any], "an object"),
     "tools": _Rule(str | dict[str, Any], "a name or a definition"),
     "backend": _TEXT,
 }
+
+
+_ONE_OF_TWO = (("task", "task_file"), ("backend", "hostfile"), ("runtime", "tools"), ("runtime", "output_schema"))
 
 
 def load_spec(path: StrPath) -> RunSpec:
@@ -190,7 +208,7 @@ def _wrong_keys(document: Document) -> list[SpecError]:
     errors = [
         document.error(SpecError, (key,), "unknown key", suggest(key, _RULES)) for key in given if key not in _RULES
     ]
-    for one, other in (("task", "task_file"), ("backend", "hostfile")):
+    for one, other in _ONE_OF_TWO:
         if one in given and other in given:
             errors.append(document.error(SpecError, (other,), f"given together with {one}", "keep one of the two"))
     if "reduce_schema" in given and "reduce" not in given:
@@ -223,12 +241,13 @@ def _wrong_values(document: Document) -> list[SpecError]:
 def _wrong_parts(document: Document) -> list[SpecError]:
     """What is wrong within the tables of a specification."""
     errors = list(wrong_prices(document, ("prices",))) if isinstance(document.data.get("prices"), dict) else []
-    budget = document.data.get("budget")
-    for key, value in budget.items() if isinstance(budget, dict) else ():
-        if key not in _BOUNDS:
-            errors.append(document.error(SpecError, ("budget", key), "unknown key", suggest(key, _BOUNDS)))
-        elif not _accepts(_BOUNDS[key], value):
-            errors.append(_wrong_value(document, ("budget", key), _BOUNDS[key], value))
+    for part, rules in _TABLES.items():
+        table = document.data.get(part)
+        for key, value in table.items() if isinstance(table, dict) else ():
+            if key not in rules:
+                errors.append(document.error(SpecError, (part, key), "unknown key", suggest(key, rules)))
+            elif not _accepts(rules[key], value):
+                errors.append(_wrong_value(document, (part, key), rules[key], value))
     return errors
 
 
@@ -265,6 +284,8 @@ def _resolved(document: Document) -> dict[str, Any]:
             fields[key] = load_schema(folder / fields[key])
         elif fields.get(key) is not None:
             check_document(document, (key,))
+    if (runtime := fields.get("runtime")) is not None:
+        fields["runtime"] = _runtime(folder, runtime)
     if (prices := fields.get("prices")) is not None:
         is_path = isinstance(prices, str)
         fields["prices"] = load_prices(folder / prices) if is_path else price_table(prices, document.source)
@@ -276,6 +297,12 @@ def _read_task(document: Document, path: Path) -> str:
     if not text.strip():
         raise document.error(SpecError, ("task_file",), f"{path} is blank", "write the prompt into it")
     return text
+
+
+def _runtime(folder: Path, given: str | dict[str, Any]) -> dict[str, Any]:
+    if isinstance(given, str):
+        return {"name": given}
+    return {key: _path(folder, value) if key in ("folder", "keep") else value for key, value in given.items()}
 
 
 def _path(folder: Path, text: str) -> str:

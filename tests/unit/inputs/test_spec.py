@@ -61,7 +61,7 @@ FULL = {
     "max_parallel_tools": 2,
     "compaction": "off",
     "hoist": False,
-    "warm": False,
+    "warm": True,
     "prefetch": True,
     "stream": True,
     "budget": {"tokens": 1000, "usd": 0.5, "wall_s": 60, "tool_calls": 0, "width": 8},
@@ -92,7 +92,7 @@ tool_protocol = "native"
 max_parallel_tools = 2
 compaction = "off"
 hoist = false
-warm = false
+warm = true
 prefetch = true
 stream = true
 budget = {tokens = 1000, usd = 0.5, wall_s = 60, tool_calls = 0, width = 8}
@@ -115,7 +115,7 @@ def expected(path: Path, **other: Any) -> RunSpec:
 
 
 def test_every_key_stands_in_the_full_specification() -> None:
-    paths = {"hostfile", "output", "events"}  # made whole, and tested below
+    paths = {"hostfile", "output", "events", "runtime"}  # tested below
     assert {*FULL, *paths} == set(RunSpec.__struct_fields__)
 
 
@@ -149,6 +149,19 @@ def test_paths_start_in_the_folder_of_the_spec(write: Write, tmp_path: Path, mon
     assert [Path(str(p)).resolve() for p in (spec.inputs, spec.backend, spec.output, spec.journal, spec.events)] == [
         tmp_path / name for name in ("data/in.csv", "fleet.txt", "out.jsonl", "run.db", "e.jsonl")
     ]
+
+
+def test_a_runtime_is_a_name_or_a_table_with_paths(write: Write, tmp_path: Path) -> None:
+    assert load_spec(write("run.yaml", f"{MINIMAL}runtime: opencode\n")).runtime == {"name": "opencode"}
+    table = "runtime: {name: opencode, folder: src, keep: kept, leave_out: [.git], allow_web: true}\n"
+    runtime = load_spec(write("run.yaml", MINIMAL + table)).runtime
+    assert runtime == {
+        "name": "opencode",
+        "folder": str(tmp_path / "src"),
+        "keep": str(tmp_path / "kept"),
+        "leave_out": [".git"],
+        "allow_web": True,
+    }
 
 
 def test_what_is_no_path_stays_as_it_is(write: Write, tmp_path: Path) -> None:
@@ -238,6 +251,9 @@ def test_no_inputs_are_a_valid_run(write: Write) -> None:
         ("prices: 7", 1, "prices", "expected the path of a price table, or the table, found 7", "path"),
         ("prices: {m: {prompt: 1}}", 10, "prices.m", "completion is missing", "US dollars per million tokens"),
         ("reduce_schema: {type: object}", 1, "reduce_schema", "reduce is missing", "add reduce:"),
+        ("runtime: aider", 1, "runtime", "expected opencode, or {name: opencode", "or leave runtime out"),
+        ("runtime: {folders: x}", 11, "runtime.folders", "unknown key", "did you mean 'folder'?"),
+        ("runtime: {context: 0}", 11, "runtime.context", "found 0", "1 or more"),
         ("reduce: ' '", 1, "reduce", "a prompt that is not blank", "or leave reduce out"),
         ("task_file: x.txt", 1, "task_file", "given together with task", "keep one"),
         ("inputs: other.csv", 1, "inputs", "the key 'inputs' is given twice, first in line 2", "keep one"),
@@ -271,6 +287,7 @@ def test_a_mistake_is_named_by_line_column_field_problem_and_remedy(
         ("task: x\ninputs: {a: 1}", "inputs", "found an object"),
         ("task: x\ninputs: [{a: 1}, b]", "inputs[1]", "expected an object, found the text 'b'"),
         ("task: x\ninputs: [{a: 1, a: 2}]", "inputs[0].a", "the key 'a' is given twice"),
+        ("task: x\ninputs: a\nruntime: opencode\ntools: []", "tools", "given together with runtime"),
         ("task: x\ninputs: a\nbackend: x\nhostfile: y", "hostfile", "given together with backend"),
         ("", "", "expected keys and values, found nothing"),
         ("- task", "", "expected keys and values, found a list"),
