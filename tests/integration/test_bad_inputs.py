@@ -246,6 +246,7 @@ SPENDING = [
     bad_spec("money without prices", "spec.yaml", f"{SPEC}budget: {{usd: 5}}\n", "needs prices", "--prices"),
     bad_spec("price that is none", "spec.yaml", f"{SPEC}prices: {{m: 5}}\n", "spec.yaml:3:10: prices.m", "{prompt: "),
     bad_spec("prices that are not there", "spec.yaml", f"{SPEC}prices: p.yaml\n", "p.yaml: no such file", "path"),
+    bad_spec("no such program", "spec.yaml", f"{SPEC}runtime: {{command: nope}}\n", "no program nope", "install"),
     bad_spec("unknown protocol", "spec.yaml", f"{SPEC}tool_protocol: json\n", "spec.yaml:3:1: tool_protocol", "native"),
     bad_spec("yes is no truth value", "spec.yaml", f"{SPEC}stream: yes\n", "spec.yaml:3:1: stream", "true or false"),
     bad_spec(

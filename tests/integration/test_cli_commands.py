@@ -210,6 +210,15 @@ class TestMoneyAndBudgets:
         assert (budget["usd"]["spent"], budget["tool_calls"]["spent"]) == (12.0, 0)
         assert 0 < budget["wall_s"]["spent"] < 3600
 
+    def test_what_the_budget_does_not_hold_is_not_begun(self, serve: Any, capfd: Any) -> None:
+        Path("in.txt").write_text("a b\nc d\n")
+        server = serve()
+        command = ["map", "{text}", "-i", "in.txt", "-b", server.url, "-o", "out.jsonl", "--budget-tokens", "5"]
+        assert main(command) == 3
+        assert {record["error"]["kind"] for record in records(Path("out.jsonl").read_text())} == {"budget"}
+        assert sum(request.method == "POST" for request in server.requests) == 0
+        assert "budget  tokens 5: 0 spent, 5 left" in capfd.readouterr().err
+
 
 class TestReduce:
     MERGE = ("--reduce", "Merge {n} answers.")
