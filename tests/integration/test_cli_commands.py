@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 
 from aurora_swarm.cli import main
+from aurora_swarm.inputs.spec import RunSpec, load_spec
 from aurora_swarm.testing import answers
 from aurora_swarm.testing.faulty_server import Answer, Request, error_status
+from aurora_swarm.values.budget import Budget
 
 SCHEMA = '{"type": "object", "properties": {"mood": {"type": "string"}}, "required": ["mood"]}'
 
@@ -172,6 +174,21 @@ class TestMap:
         found = records(Path("out.jsonl").read_text())[0]
         assert "alpha" in found["output"]
         assert (found["turns"], found["tools_executed"]) == (2, 1)
+
+    def test_the_specification_in_the_help_is_one(self, capfd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert main(["run", "--help"]) == 0
+        lines = [line.strip() for line in capfd.readouterr().out.split("╭")[0].splitlines()]
+        keys = tuple(f"{key}:" for key in RunSpec.__struct_fields__)
+        Path("spec.yaml").write_text("\n".join(line for line in lines if line.startswith(keys)))
+        Path("label.json").write_text(SCHEMA)
+        Path("prices.yaml").write_text("m: {prompt: 1, completion: 1}")
+        said = load_spec("spec.yaml")
+        assert said.task == "Classify the review: {text}"
+        assert said.tools == ["read_file"]
+        assert said.budget == Budget(tokens=5_000_000, usd=20, wall_s=3600)
+        assert said.reduce is not None
 
 
 class TestMoneyAndBudgets:

@@ -79,8 +79,23 @@ _add(
 _add(
     "run",
     run,
-    "Run a batch from a YAML, TOML or JSON specification. The same command again resumes.",
+    "Run a batch from a YAML, TOML or JSON specification. The same command again resumes.\n\n"
+    "What the specification says, its paths relative to itself; of all this only task and inputs must be there:\n\n"
+    + "\n\n".join(
+        (
+            "[cyan]task:[/cyan] 'Classify the review: {text}'    [dim]# or task_file: prompt.txt[/dim]",
+            "[cyan]inputs:[/cyan] reviews.csv",
+            "[cyan]output_schema:[/cyan] label.json",
+            "[cyan]hostfile:[/cyan] agents.hostfile    [dim]# or backend: vllm://host:8000[/dim]",
+            r"[cyan]tools:[/cyan] \[read_file]",
+            "[cyan]budget:[/cyan] {tokens: 5000000, usd: 20, wall_s: 3600}    [dim]# usd needs prices and model[/dim]",
+            "[cyan]prices:[/cyan] prices.yaml",
+            "[cyan]reduce:[/cyan] 'You received {n} labels. Say what they have in common.'",
+            "[cyan]output:[/cyan] results.jsonl",
+        )
+    ),
     "aurora-swarm run spec.yaml --output results.jsonl",
+    "aurora-swarm run spec.yaml --prices prices.yaml --budget-tokens 1000000 --events events.jsonl",
     "aurora-swarm run spec.toml --hostfile agents.hostfile --max-inflight 512 -o results.jsonl",
 )
 _add(
@@ -88,6 +103,8 @@ _add(
     map_inputs,
     "Ask one question of every row of a CSV or JSONL file, every line of a text, or every file of a folder.",
     'aurora-swarm map "Classify the sentiment: {text}" --input reviews.csv --schema sentiment.json '
+    "--hostfile agents.hostfile -o out.jsonl",
+    'aurora-swarm map "List the claims: {text}" --input papers/ --reduce "Merge {n} lists into one." '
     "--hostfile agents.hostfile -o out.jsonl",
     'aurora-swarm map "Summarise in one sentence: {text}" --input papers/ --backend local:// -o out.jsonl',
     'cat names.txt | aurora-swarm map "A motto for {text}" --input - --backend vllm://localhost:8000',

@@ -29,8 +29,8 @@ BackendOption = Annotated[
         "--backend",
         "-b",
         metavar="URL",
-        help="vllm://host:8000, sglang://, llamacpp://, openai://, http(s)://, generate://, or local:// for the "
-        "embedded model. Repeat it for several servers.",
+        help="vllm://host:8000, sglang://, dynamo://, llamacpp://, openai://, anthropic://, bedrock://, http(s)://, "
+        "generate://, or local:// for the embedded model. Repeat it for several servers.",
         rich_help_panel=WHERE,
     ),
 ]
