@@ -28,6 +28,8 @@ ENOUGH = 20
 """Answers without which nothing is called late."""
 SURVEYS, EBB_SURVEYS = 4, 12
 """Looks for attempts to move within a typical latency; the second when a batch nears its end."""
+SURVEY_COST_S = 1e-5
+"""Seconds between two such looks for each attempt under way: with thousands a look takes milliseconds."""
 EBB_GAIN = 1.1
 """What `HedgePolicy.move_gain` is at most then."""
 EBB = 8
@@ -226,7 +228,8 @@ class Flights:
     def survey_s(self) -> float:
         """Seconds between two looks for attempts to move."""
         surveys = EBB_SURVEYS if self._ebbs else SURVEYS
-        return max(self._pace.typical_s / surveys, self._policy.floor_s * SURVEYS / surveys)
+        least_s = max(self._policy.floor_s * SURVEYS / surveys, SURVEY_COST_S * len(self))
+        return max(self._pace.typical_s / surveys, least_s)
 
     def movable(
         self, now: float, places: Callable[[], Sequence[int]], may: Callable[[Flight, int], bool]
