@@ -95,6 +95,8 @@ async def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch:
             f"{server.endpoint.host}:{server.endpoint.port} {tag}" for server, tag in zip(servers, TAGS, strict=True)
         ]
         Path("agents.hostfile").write_text("\n".join(lines), encoding="utf-8")
+        monkeypatch.setenv("AURORA_SWARM_HOSTFILE", "agents.hostfile")
+        monkeypatch.setenv("AURORA_SWARM_SEARCH_URL", f"{servers[0].endpoint.url}/search?q={{query}}")
         for block in blocks_of(page):
             await run(block, page, namespace)
         assert list(failures_in(namespace)) == []
