@@ -288,6 +288,7 @@ SPENDING = [
     Case(
         "reduce: no inputs", [*MAP, *OUT, "--reduce", "Merge"], {"in.csv": "text\n"}, "nothing to reduce", "one input"
     ),
+    Case("keep: no such field", [*MAP, "--keep", "txt"], {"in.csv": CSV}, "in.csv: has no field 'txt'", "'text'"),
     Case("tool: unknown", [*MAP, "--tool", "read_fil"], {"in.csv": CSV}, "read_fil", "read_file"),
     Case("events: no such folder", [*MAP, "--events", "no/e"], {"in.csv": CSV}, "no/e", "folder"),
     Case("events: one file for two", [*MAP, *OUT, "--events", "out.jsonl"], {"in.csv": CSV}, "--events", "of its own"),

@@ -166,6 +166,20 @@ class TestMap:
         assert records(done.stdout)[0]["output"] == "one"
         assert "error: standard input:2" in done.stderr
 
+    @pytest.mark.parametrize("given", ["in.csv", "-"])
+    def test_a_result_repeats_what_is_kept_of_its_input(self, serve: Any, given: str) -> None:
+        table = "id,text\n" + "".join(f"id{n},{n}\n" for n in range(40))
+        Path("in.csv").write_text(table)
+        delays = [0.05, 0.0, 0.02]
+        server = serve(lambda request: Answer(delay_s=delays[len(request.body) % 3] if request.body else 0.0))
+        command = [sys.executable, "-m", "aurora_swarm", "map", "{text}", "-i", given, "--format", "csv", "-q"]
+        command += ["-b", server.url, "-o", "out.jsonl", "--keep", "id"]
+        assert subprocess.run(command, input=table, text=True, check=False, timeout=30).returncode == 0
+        found = records(Path("out.jsonl").read_text())
+        assert [(r["index"], r["input"], r["output"]) for r in found] == [
+            (n, {"id": f"id{n}"}, str(n)) for n in range(40)
+        ]
+
     def test_tools_are_named_on_the_command_line(self, serve: Any) -> None:
         Path("a.txt").write_text("alpha")
         Path("in.csv").write_text("name\na.txt\n")
@@ -315,10 +329,13 @@ class TestRun:
     def test_a_specification_names_everything(self, serve: Any) -> None:
         Path("sub").mkdir()
         Path("sub/in.csv").write_text("text\none\ntwo\n")
-        spec = f"task: 'say {{text}}'\ninputs: in.csv\nbackend: {serve().url}\noutput: out.jsonl\nmax_inflight: 2\n"
+        spec = f"task: 'say {{text}}'\ninputs: in.csv\nkeep: [text]\nbackend: {serve().url}\noutput: out.jsonl\n"
+        spec += "max_inflight: 2\n"
         Path("sub/spec.yaml").write_text(spec)
         assert main(["run", "sub/spec.yaml"]) == 0
-        assert [record["output"] for record in records(Path("sub/out.jsonl").read_text())] == ["say one", "say two"]
+        found = records(Path("sub/out.jsonl").read_text())
+        assert [record["output"] for record in found] == ["say one", "say two"]
+        assert [record["input"] for record in found] == [{"text": "one"}, {"text": "two"}]
 
     def test_the_command_line_wins_over_the_file(self, serve: Any) -> None:
         spec = {"task": "{x}", "inputs": [{"x": "1"}], "backend": "vllm://127.0.0.1:1", "output": "not-here.jsonl"}

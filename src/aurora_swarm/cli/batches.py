@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from aurora_swarm.batch.run import BatchOptions, purse_of, run_batch
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.cli.exits import exit_of
 from aurora_swarm.cli.interrupts import run_interruptibly
+from aurora_swarm.cli.keeping import Kept
 from aurora_swarm.cli.progress import Latest, open_progress
 from aurora_swarm.cli.reducing import as_plain_data, as_words, run_and_reduce
 from aurora_swarm.cli.results import Results, open_results
@@ -47,6 +49,7 @@ class Batch(msgspec.Struct, frozen=True):
         options: Where; its journal, sinks and `say` are filled in here.
         prices: What models cost, for the summary.
         reduction: How the answers become one; None where they do not.
+        keep: Fields of each input that its line of the results repeats.
     """
 
     spec: BatchSpec
@@ -54,6 +57,7 @@ class Batch(msgspec.Struct, frozen=True):
     options: BatchOptions
     prices: PriceTable | None = None
     reduction: Reduction | None = None
+    keep: Sequence[str] = ()
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -194,13 +198,14 @@ def _finish(results: Results, count: int, say_: Callable[[str], None]) -> None:
 async def _consume(
     batch: Batch, options: BatchOptions, results: Results, tally: Tally, purse: Purse | None
 ) -> Reduced[Any] | None:
+    kept = Kept(batch.keep)
+    inputs = kept.over(batch.source.inputs)
     if batch.reduction is not None:
-        return await run_and_reduce(
-            batch.spec, batch.source.inputs, batch.reduction, options, results=results, tally=tally
-        )
-    writer = Writer(results)
+        writer = Writer(results, kept, asyncio.current_task())
+        return await run_and_reduce(batch.spec, inputs, batch.reduction, options, writer=writer, tally=tally)
+    writer = Writer(results, kept)
     options = msgspec.structs.replace(options, sinks=(writer, *options.sinks))
-    stream = run_batch(batch.spec, batch.source.inputs, options, purse=purse)
+    stream = run_batch(batch.spec, inputs, options, purse=purse)
     try:
         async for _ in stream:
             writer.check()

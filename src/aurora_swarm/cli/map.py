@@ -67,6 +67,14 @@ def map_inputs(
         typer.Option(metavar="FILE", help="JSON schema that answers are held to.", rich_help_panel=WHAT),
     ] = None,
     system: Annotated[str, typer.Option(help="System prompt, the same for all.", rich_help_panel=WHAT)] = "",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Column or field that each line of the results repeats, such as id. Repeat it for several.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     tool: Annotated[
         list[str] | None,
         typer.Option(
@@ -139,7 +147,7 @@ def map_inputs(
         max_retries=max_retries,
         sampling=Sampling(max_tokens=max_tokens or environment().max_tokens, temperature=temperature),
     )
-    source = open_source(input_, Template(template, "template"), format_=format_, pattern=pattern)
+    source = open_source(input_, Template(template, "template"), format_=format_, pattern=pattern, keep=keep or ())
     options = BatchOptions(
         model=model or "",
         backend=chosen,
@@ -152,4 +160,4 @@ def map_inputs(
     )
     delivery = Delivery(output, journal, no_journal, overwrite, json_, quiet, events)
     reduction = chosen_reduction(reduce, load_schema(reduce_schema) if reduce_schema else None, temperature)
-    return conduct(Batch(spec, source, options, table, reduction), delivery)
+    return conduct(Batch(spec, source, options, table, reduction, keep or ()), delivery)

@@ -11,14 +11,13 @@ from aurora_swarm.batch.phases import open_phases
 from aurora_swarm.batch.reduce import Reduction, Summary, reduce_results
 from aurora_swarm.batch.run import BatchOptions, Inputs
 from aurora_swarm.batch.spec import BatchSpec
-from aurora_swarm.cli.results import Results
 from aurora_swarm.cli.writing import Writer
 from aurora_swarm.errors import UsageError
 from aurora_swarm.telemetry.tally import Tally
 
 
 async def run_and_reduce(
-    spec: BatchSpec, inputs: Inputs, reduction: Reduction, options: BatchOptions, *, results: Results, tally: Tally
+    spec: BatchSpec, inputs: Inputs, reduction: Reduction, options: BatchOptions, *, writer: Writer, tally: Tally
 ) -> Summary[Any]:
     """Run a batch, then make one answer of its answers.
 
@@ -29,14 +28,13 @@ async def run_and_reduce(
         inputs: Not endless.
         reduction: How the answers become one.
         options: Where it runs.
-        results: Takes each result as it finishes.
+        writer: Writes each result as it finishes, and cancels this when it cannot.
         tally: Counts the inputs, and of the reduction only what it spends.
 
     Raises:
         UsageError: Something given is wrong, or there is no input.
         StorageError: Results or the journal cannot be written any more.
     """
-    writer = Writer(results, asyncio.current_task())
     options = msgspec.structs.replace(options, sinks=(writer, *options.sinks))
     async with open_phases(options, spec.sampling) as phases:
         try:

@@ -14,7 +14,7 @@ import stat
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,8 +32,8 @@ _PLACE = struct.Struct("=QQ")
 class Results(Protocol):
     """Takes results as they finish."""
 
-    def write(self, result: AgentResult[Any]) -> None:
-        """Write one result.
+    def write(self, result: AgentResult[Any], kept: Mapping[str, Any] | None = None) -> None:
+        """Write one result, with the fields of its input that are kept.
 
         Raises:
             StorageError: It could not be written; its index is in `unsaved`.
@@ -68,14 +68,20 @@ def open_results(output: Path | None, *, kept: bool) -> Results:
     return ResultsFile(output, kept=kept)
 
 
-def line_of(result: AgentResult[Any]) -> bytes:
-    """A result as a line of a results file, its end of line included."""
+def line_of(result: AgentResult[Any], kept: Mapping[str, Any] | None = None) -> bytes:
+    """A result as a line of a results file, its end of line included.
+
+    Args:
+        result: The result.
+        kept: Fields of its input that the line repeats.
+    """
     data = result.as_dict()
     data["error"] = {"kind": result.error.kind, "message": str(result.error)} if result.error else None
     data["latency_s"] = round(result.latency_s, 6)
     if result.ok:
         del data["text"]  # the output says it already
-    fields = {name: data.pop(name) for name in ("index", "ok", "output", "error")} | data
+    own = {"input": kept} if kept is not None else {}
+    fields = {"index": data.pop("index")} | own | {name: data.pop(name) for name in ("ok", "output", "error")} | data
     try:
         return msgspec.json.encode(fields) + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, which UTF-8 has no bytes for
@@ -94,10 +100,10 @@ class ResultsStream:
         self._descriptor = descriptor
         self._name = name
 
-    def write(self, result: AgentResult[Any]) -> None:
+    def write(self, result: AgentResult[Any], kept: Mapping[str, Any] | None = None) -> None:
         """Write one line."""
         try:
-            _write_all(self._descriptor, line_of(result))
+            _write_all(self._descriptor, line_of(result, kept))
         except OSError as error:
             raise _storage_error(error, self._name, result.index) from error
 
@@ -137,9 +143,9 @@ class ResultsFile:
                 remedy="give another --output, the --journal of that run, or --overwrite to replace the file",
             )
 
-    def write(self, result: AgentResult[Any]) -> None:
+    def write(self, result: AgentResult[Any], kept: Mapping[str, Any] | None = None) -> None:
         """Write one line at the end; a line that does not fit whole is taken back."""
-        line = line_of(result)
+        line = line_of(result, kept)
         try:
             self._start()
             _write_all(self._descriptor, line)

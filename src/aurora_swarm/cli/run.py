@@ -87,7 +87,7 @@ def run(
         max_inflight=max_inflight,
         streamed=stream,
     )
-    source = open_source(said.inputs, Template(said.task, "task"))
+    source = open_source(said.inputs, Template(said.task, "task"), keep=said.keep)
     delivery = Delivery(
         output=output or _path(said.output),
         journal=journal or said.journal,
@@ -98,7 +98,7 @@ def run(
         events=events or _path(said.events),
     )
     reduction = chosen_reduction(said.reduce, said.reduce_schema, said.temperature)
-    return conduct(Batch(_batch_spec(said, spec), source, options, table, reduction), delivery)
+    return conduct(Batch(_batch_spec(said, spec), source, options, table, reduction, said.keep), delivery)
 
 
 def _backend(said: RunSpec) -> str | Path | list[str] | None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from aurora_swarm.cli.keeping import check_kept
 from aurora_swarm.inputs.records import InputFormat, count_inputs, read_inputs
 from aurora_swarm.inputs.template import Template
 
@@ -40,6 +41,7 @@ def open_source(
     *,
     format_: InputFormat | None = None,
     pattern: str = "*",
+    keep: Sequence[str] = (),
 ) -> Source:
     """The inputs that a path names, or that are given as they are.
 
@@ -48,12 +50,14 @@ def open_source(
         template: What they fill; the first of them is checked against it.
         format_: How to read them; by default the suffix decides.
         pattern: Which files of a folder.
+        keep: Fields that they must have besides.
 
     Raises:
-        InputError: They cannot be read, or something in them is malformed.
+        InputError: They lack a field of `keep`, they cannot be read, or something in them is malformed.
         TemplateError: They lack a field that the template names.
     """
     if not isinstance(given, str):
+        _check(template, keep, given[:1], "inputs")
         return Source(given, len(given))
     source = "standard input" if given == "-" else given
     # A reader of our own: a thread that waits in the process's own stdin keeps the interpreter from ending.
@@ -61,16 +65,20 @@ def open_source(
     records = read_inputs(given, format=format_, pattern=pattern, stdin=stdin)
     if _is_held(given):
         held = list(records)
-        if held:
-            template.check(held[0], source)
+        _check(template, keep, held[:1], source)
         return Source(held, len(held))
     first = list(itertools.islice(records, 1))
-    if first:
-        template.check(first[0], source)
+    _check(template, keep, first, source)
     rest = itertools.chain(first, records)
     if given == "-":
         return Source(AwaitedInputs(rest), None)
     return Source(rest, count_inputs(given, format=format_, pattern=pattern))
+
+
+def _check(template: Template, keep: Sequence[str], first: Sequence[Mapping[str, Any]], source: str) -> None:
+    for fields in first:
+        template.check(fields, source)
+        check_kept(keep, fields, source)
 
 
 def _is_held(path: str) -> bool:

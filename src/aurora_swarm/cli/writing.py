@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from aurora_swarm.cli.keeping import Kept
 from aurora_swarm.cli.results import Results
 from aurora_swarm.values.event import AgentEnded, Event
 
@@ -16,11 +17,13 @@ class Writer:
 
     Args:
         results: Where they go.
+        kept: What is repeated of their inputs.
         ends: Cancelled when a result cannot be written; None where somebody asks often enough.
     """
 
-    def __init__(self, results: Results, ends: asyncio.Task[object] | None = None) -> None:
+    def __init__(self, results: Results, kept: Kept, ends: asyncio.Task[object] | None = None) -> None:
         self._results: Results | None = results
+        self._kept = kept
         self._ends = ends
         self._error: Exception | None = None
 
@@ -29,7 +32,7 @@ class Writer:
         if self._results is None or not isinstance(event, AgentEnded):
             return
         try:
-            self._results.write(event.result)
+            self._results.write(event.result, self._kept.of(event.result.index))
         except Exception as error:  # noqa: BLE001 - whatever it is, a result is missing, and it must not be lost quietly
             self._error, self._results = error, None
             if self._ends is not None:

@@ -26,6 +26,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         task: The prompt template. A file may say `task_file` instead, the path of a file that holds it.
         inputs: Path of the inputs (``-`` is standard input), or the inputs themselves.
+        keep: Fields of each input that its line of the results repeats.
         system_prompt: What every agent is told first.
         output_schema: JSON schema of an answer; in the file the path of one, or the schema itself. None is text.
         tools: Names of tools, or definitions of them.
@@ -63,6 +64,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     task: str
     inputs: str | list[dict[str, Any]]
+    keep: list[str] = []
     system_prompt: str = ""
     output_schema: dict[str, Any] | None = None
     tools: list[str | dict[str, Any]] = []
@@ -122,6 +124,7 @@ _RULES: dict[str, _Rule] = {
     "task": _TEXT,
     "task_file": _TEXT,
     "inputs": _Rule(str | list[Any], "a path, or a list of objects"),
+    "keep": _Rule(list[Any], "a list of names of fields"),
     "system_prompt": _Rule(str, "text", blank=True),
     "output_schema": _SCHEMA,
     "tools": _Rule(list[Any], "a list of names or definitions"),
@@ -177,6 +180,7 @@ _TABLES = {"budget": _BOUNDS, "runtime": _RUNTIME}
 _ITEMS: dict[str, _Rule] = {
     "inputs": _Rule(dict[str, Any], "an object"),
     "tools": _Rule(str | dict[str, Any], "a name or a definition"),
+    "keep": _Rule(str, "the name of a field"),
     "backend": _TEXT,
 }
 

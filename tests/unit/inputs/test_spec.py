@@ -41,6 +41,7 @@ def test_the_least_that_a_spec_says_is_task_and_inputs(write: Write, tmp_path: P
 FULL = {
     "task": "Sum up {text}",
     "inputs": [{"text": "a", "n": 1}, {"text": "b", "n": None}],
+    "keep": ["n"],
     "system_prompt": "Be brief.",
     "output_schema": SCHEMA,
     "tools": ["read_file", {"name": "lookup"}],
@@ -73,6 +74,7 @@ FULL = {
 TOML = """
 task = "Sum up {text}"
 inputs = [{text = "a", n = 1}, {text = "b"}]
+keep = ["n"]
 system_prompt = "Be brief."
 tools = ["read_file", {name = "lookup"}]
 model = "m"
@@ -229,6 +231,8 @@ def test_no_inputs_are_a_valid_run(write: Write) -> None:
         (f"seed: {2**63}", 1, "seed", f"found {2**63}", "64 bits"),
         ("model: [m]", 1, "model", "expected text, found a list", "give text, or leave"),
         ("system_prompt:", 1, "system_prompt", "expected text, found null", "give text, or leave"),
+        ("keep: id", 1, "keep", "found the text 'id'", "a list of names"),
+        ("keep: [id, 7]", 12, "keep[1]", "expected the name of a field, found 7", "give the name"),
         ("tools: read_file", 1, "tools", "found the text 'read_file'", "a list"),
         ("tools: [read_file, 7]", 20, "tools[1]", "expected a name or a definition, found 7", "give a name"),
         ("backend: [a:1, ' ']", 16, "backend[1]", "found the text ' '", "not blank"),
