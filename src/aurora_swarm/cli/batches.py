@@ -25,7 +25,7 @@ from aurora_swarm.cli.reducing import as_plain_data, as_words, run_and_reduce
 from aurora_swarm.cli.results import Results, open_results
 from aurora_swarm.cli.sources import Source
 from aurora_swarm.cli.summary import Account, Summary, as_json, as_text, summarise
-from aurora_swarm.cli.voice import say, tell
+from aurora_swarm.cli.voice import counted, say, tell
 from aurora_swarm.cli.writing import Writer
 from aurora_swarm.errors import AuroraSwarmError, InputError, StorageError, UsageError
 from aurora_swarm.inputs.prices import PriceTable
@@ -217,7 +217,7 @@ async def _consume(
 
 def _intent(batch: Batch, delivery: Delivery, journal: str | None) -> str:
     total = batch.source.total
-    inputs = "inputs of unknown number" if total is None else f"{total} input{'s' * (total != 1)}"
+    inputs = "inputs of unknown number" if total is None else counted(total, "input")
     kept = f", journal in {journal}" if journal is not None else ""
     return f"{inputs}, results to {delivery.output or 'standard output'}{kept}"
 
@@ -247,5 +247,5 @@ def _report_reduced(reduced: Reduced[Any], *, quiet: bool) -> None:
         return
     if not quiet:
         missing = f", without {len(reduced.missing)} that failed" if reduced.missing else ""
-        say(f"  reduced {reduced.n_ok} answers in {reduced.steps} step{'s' * (reduced.steps != 1)}{missing}:")
+        say(f"  reduced {counted(reduced.n_ok, 'answer')} in {counted(reduced.steps, 'step')}{missing}:")
     tell(as_words(reduced))

@@ -106,7 +106,11 @@ def _backend(said: RunSpec) -> str | Path | list[str] | None:
 
 
 def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None
+    """A path of the specification, from where the user is if it is below: so it is shorter to read."""
+    if not text:
+        return None
+    path, here = Path(text), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _options(

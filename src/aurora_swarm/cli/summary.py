@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from aurora_swarm.agents.budgets import Purse
-from aurora_swarm.cli.voice import clock, money
+from aurora_swarm.cli.voice import clock, counted, money
 from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.telemetry.quantiles import Spread
 from aurora_swarm.telemetry.tally import Tally, TallySnapshot
@@ -233,7 +233,8 @@ def as_text(summary: Summary) -> str:
 def _lines(summary: Summary) -> Iterator[str]:
     of = f" of {summary.total}" if summary.total is not None and summary.total != summary.done else ""
     end = "interrupted" if summary.interrupted else "finished"
-    yield f"{end}: {summary.done}{of} input{'s' * (summary.done != 1)} in {summary.wall_s:.1f} s"
+    inputs = f"{summary.done}{of} inputs" if of else counted(summary.done, "input")
+    yield f"{end}: {inputs} in {summary.wall_s:.1f} s"
     resumed = f", {summary.resumed} of them resumed from the journal" if summary.resumed else ""
     yield f"  ok      {summary.ok}{resumed}"
     by_kind = ", ".join(f"{count} {kind}" for kind, count in sorted(summary.failures.items(), key=lambda i: -i[1]))
@@ -244,7 +245,7 @@ def _lines(summary: Summary) -> Iterator[str]:
     )
     if summary.requests:
         again = f", {summary.asked_again} of them again" if summary.asked_again else ""
-        yield f"  asked   {summary.requests} requests for {summary.turns} turns{again}"
+        yield f"  asked   {counted(summary.requests, 'request')} for {counted(summary.turns, 'turn')}{again}"
     yield from _tool_lines(summary)
     if summary.latency is not None:
         first = f"; to the first token {_spread(summary.ttft)}" if summary.ttft is not None else ""
@@ -257,16 +258,17 @@ def _tool_lines(summary: Summary) -> Iterator[str]:
         ratio = f" ({summary.dedup_ratio:.1f} asked per execution)" if summary.dedup_ratio is not None else ""
         yield f"  tools   {summary.tool_calls} asked for, {summary.tools_executed} executed{ratio}"
     if summary.in_doubt:
-        calls = f"tool call{'s' * (summary.in_doubt != 1)}"
-        yield f"  doubt   {summary.in_doubt} {calls} with effects, interrupted and not repeated: see in_doubt"
+        calls = counted(summary.in_doubt, "tool call")
+        yield f"  doubt   {calls} with effects, interrupted and not repeated: see in_doubt"
 
 
 def _cost_lines(summary: Summary) -> Iterator[str]:
     if summary.cost_usd is not None:
         each = f", {money(summary.cost_per_task_usd)} per input" if summary.cost_per_task_usd is not None else ""
         yield f"  cost    {money(summary.cost_usd)}{each}, by {summary.priced_by}"
-    elif summary.priced_by and summary.model:
-        yield f"  cost    unknown: {summary.priced_by} has no price for {summary.model}"
+    elif summary.priced_by and summary.requests:
+        lacks = f"has no price for {summary.model}" if summary.model else "cannot tell without --model"
+        yield f"  cost    unknown: {summary.priced_by} {lacks}"
     for name, bound in summary.budget.items():
         yield f"  budget  {_bound(name, bound)}"
 

@@ -55,6 +55,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes:02}:{rest:02}"
 
 
+def counted(count: int, word: str) -> str:
+    """So many of something: ``1 input``, ``2 inputs``."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def money(usd: float) -> str:
     """US dollars: cents where there are some, else the first two digits that count."""
     if usd >= 1 or usd <= 0:

@@ -133,7 +133,15 @@ def test_a_model_that_the_table_lacks_has_no_price_and_this_is_said() -> None:
     table = PriceTable({"other": Price(1, 1)}, "prices.yaml")
     summary = summarise(tallied(*EVENTS, RunEnded()), None, Account(table))
     assert summary.cost_usd is None
-    assert "cost    unknown: prices.yaml has no price for m" in as_text(summary)
+    assert summary.priced_by == "prices.yaml"
+    spent = summarise(tallied(streamed(0, 0.1, 1.0), RunEnded()), None, Account(table))
+    assert "cost    unknown: prices.yaml has no price for m" in as_text(spent)
+
+
+def test_one_is_not_many() -> None:
+    words = as_text(summarise(tallied(streamed(0, 0.1, 1.0), RunEnded(), total=1), None))
+    assert "finished: 1 input in" in words
+    assert "asked   1 request for 1 turn" in words
 
 
 def test_what_is_left_of_a_budget_is_said_bound_by_bound() -> None:
