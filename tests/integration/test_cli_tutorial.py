@@ -22,7 +22,7 @@ from aurora_swarm.testing import answers
 from aurora_swarm.testing.faulty_server import OK, Answer, Request
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
-PAGES = ["tutorial/your-own-list.md"]
+PAGES = ["tutorial/your-own-list.md", "how-to/run-a-specification.md", "how-to/cost-of-a-run.md"]
 BLOCK = re.compile(
     r"^(?:<!-- (?P<mark>not run: [^\n]+|exit code: \d+) -->\n)?"
     r'```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$',
