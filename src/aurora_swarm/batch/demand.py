@@ -33,8 +33,7 @@ class Slots:
         Args:
             turns_left: How many turns the agent may still take after this one.
         """
-        if self._free:
-            self._free -= 1
+        if self.take_now():
             return
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
@@ -45,6 +44,13 @@ class Slots:
             if turn.done() and not turn.cancelled():
                 self.give()
             raise
+
+    def take_now(self) -> bool:
+        """Take a slot if one is free; whether one was."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
 
     def give(self) -> None:
         """Give a slot back."""
@@ -107,6 +113,10 @@ class Entry:
     def __init__(self, slots: Slots, turns: int) -> None:
         self._slots = slots
         self._turns = turns
+
+    def enter_now(self) -> bool:
+        """Take the slot of a new agent's first call if one is free."""
+        return self._slots.take_now()
 
     async def enter(self) -> None:
         """Wait for the slot of a new agent's first call."""

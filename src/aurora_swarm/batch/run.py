@@ -12,6 +12,7 @@ import msgspec
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.compaction import ContextRule
+from aurora_swarm.batch.collector import NEW_OBJECTS_ONLY
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.ledger import Ledger
 from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
@@ -162,6 +163,7 @@ async def _opened(
         # A journal that holds work has nothing to wait for; and what is spent on nobody's behalf is nobody's to pay.
         if options.warm and purse is None and not journal.statistics().records:
             await warm(pool, compiler.opening, model=compiler.model, agents=_total(inputs))
+        stack.enter_context(NEW_OBJECTS_ONLY.during())
         yield scheduler
 
 

@@ -108,6 +108,10 @@ class _Channel(Generic[ResultT]):
 class Gate(Protocol):
     """Says when a further item may be taken."""
 
+    def enter_now(self) -> bool:
+        """Enter if it may be taken now; whether it was."""
+        ...
+
     async def enter(self) -> None:
         """Wait until it may."""
         ...
@@ -157,7 +161,8 @@ class _Crew(Generic[ItemT, ResultT]):
     async def _take(self) -> tuple[int, ItemT] | None:
         if self._gate is None:
             return await self._source.take()
-        await self._gate.enter()
+        if not self._gate.enter_now():
+            await self._gate.enter()
         taken = None
         try:
             taken = await self._source.take()

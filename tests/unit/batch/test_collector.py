@@ -1,0 +1,50 @@
+"""While batches run, the collector looks at what they make, and at nothing else."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from aurora_swarm.batch.collector import NewObjectsOnly
+
+
+class Knot:
+    """Something that only the collector can take away."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_is_made_during_a_run_is_collected_and_what_was_there_after_it() -> None:
+    runs, before = NewObjectsOnly(), Knot()
+    gone_before = weakref.ref(before)
+    with runs.during():
+        assert gc.get_freeze_count() > 1000
+        gone = weakref.ref(Knot())
+        del before
+        gc.collect()
+        assert gone() is None
+        assert gone_before() is not None
+    assert gc.get_freeze_count() < 1000
+    gc.collect()
+    assert gone_before() is None
+
+
+def test_runs_may_overlap() -> None:
+    runs = NewObjectsOnly()
+    first, second = runs.during(), runs.during()
+    with first:
+        second.__enter__()
+    assert gc.get_freeze_count() > 1000
+    second.__exit__(None, None, None)
+    assert gc.get_freeze_count() < 1000
+
+
+def test_who_told_the_collector_so_already_is_left_alone() -> None:
+    gc.freeze()
+    try:
+        with NewObjectsOnly().during():
+            pass
+        assert gc.get_freeze_count() > 1000
+    finally:
+        gc.unfreeze()
