@@ -40,70 +40,79 @@ from aurora_swarm.cli.options import (
 _TURNS = 8
 """Turns of an agent that has tools, where nobody says; one without tools needs one."""
 
-_Format = Literal["jsonl", "json", "csv", "tsv", "txt"]
+TemplateArgument = Annotated[
+    str, typer.Argument(help="The prompt; {name} stands for a column or field, {text} for a line or a file.")
+]
+InputOption = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="PATH",
+        help="CSV, TSV, JSONL, JSON or text file, a folder, or - for standard input.",
+        rich_help_panel=WHAT,
+    ),
+]
+FormatOption = Annotated[
+    Literal["jsonl", "json", "csv", "tsv", "txt"] | None,
+    typer.Option("--format", help="How to read it. Default: by suffix.", rich_help_panel=WHAT),
+]
+PatternOption = Annotated[str, typer.Option(metavar="GLOB", help="Files of a folder.", rich_help_panel=WHAT)]
+SchemaOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="JSON schema that answers are held to.", rich_help_panel=WHAT)
+]
+SystemOption = Annotated[str, typer.Option(help="System prompt, the same for all.", rich_help_panel=WHAT)]
+KeepOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Column or field that each line of the results repeats, such as id. Repeat it for several.",
+        rich_help_panel=WHAT,
+    ),
+]
+ToolOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Tool that agents may use, such as read_file, for files below the current folder. Repeat it for several.",
+        rich_help_panel=WHAT,
+    ),
+]
+MaxTurnsOption = Annotated[
+    int | None, typer.Option(min=1, help="Model turns per agent. Default: 1, with tools 8.", rich_help_panel=WHAT)
+]
+MaxRetriesOption = Annotated[
+    int, typer.Option(min=0, help="Re-asks after an answer that the schema refuses.", rich_help_panel=WHAT)
+]
+ReduceOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PROMPT",
+        help="Make one answer of all, such as: Merge {n} lists. It goes to standard output.",
+        rich_help_panel=WHAT,
+    ),
+]
+ReduceSchemaOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="JSON schema of that answer.", rich_help_panel=WHAT)
+]
 
 
 def map_inputs(
-    template: Annotated[
-        str, typer.Argument(help="The prompt; {name} stands for a column or field, {text} for a line or a file.")
-    ],
+    template: TemplateArgument,
     *,
-    input_: Annotated[
-        str,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="PATH",
-            help="CSV, TSV, JSONL, JSON or text file, a folder, or - for standard input.",
-            rich_help_panel=WHAT,
-        ),
-    ],
-    format_: Annotated[
-        _Format | None, typer.Option("--format", help="How to read it. Default: by suffix.", rich_help_panel=WHAT)
-    ] = None,
-    pattern: Annotated[str, typer.Option(metavar="GLOB", help="Files of a folder.", rich_help_panel=WHAT)] = "*",
-    schema: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="JSON schema that answers are held to.", rich_help_panel=WHAT),
-    ] = None,
-    system: Annotated[str, typer.Option(help="System prompt, the same for all.", rich_help_panel=WHAT)] = "",
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Column or field that each line of the results repeats, such as id. Repeat it for several.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    tool: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Tool that the agents may use, such as read_file, for files below the current folder. "
-            "Repeat it for several.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    max_turns: Annotated[
-        int | None,
-        typer.Option(min=1, help="Model turns per agent. Default: 1, with tools 8.", rich_help_panel=WHAT),
-    ] = None,
+    input_: InputOption,
+    format_: FormatOption = None,
+    pattern: PatternOption = "*",
+    schema: SchemaOption = None,
+    system: SystemOption = "",
+    keep: KeepOption = None,
+    tool: ToolOption = None,
+    max_turns: MaxTurnsOption = None,
     max_tokens: MaxTokensOption = None,
     temperature: TemperatureOption = None,
-    max_retries: Annotated[
-        int, typer.Option(min=0, help="Re-asks after an answer that the schema refuses.", rich_help_panel=WHAT)
-    ] = 2,
-    reduce: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROMPT",
-            help="Make one answer of all, such as: Merge {n} lists. It goes to standard output.",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    reduce_schema: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON schema of that answer.", rich_help_panel=WHAT)
-    ] = None,
+    max_retries: MaxRetriesOption = 2,
+    reduce: ReduceOption = None,
+    reduce_schema: ReduceSchemaOption = None,
     backend: BackendOption = None,
     hostfile: HostfileOption = None,
     model: ModelOption = None,
