@@ -71,6 +71,19 @@ def test_an_end_that_hangs_is_cut_short() -> None:
     assert time.monotonic() - began < 2.5
 
 
+def test_who_runs_out_of_time_has_a_last_word() -> None:
+    program = PROGRAM.replace(
+        "run_interruptibly(work())", "run_interruptibly(work(), lambda: print('so far', flush=True))"
+    )
+    command = [sys.executable, "-c", program.format(busy=SLEEPS, cleanup=HANGS)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=10)
+    assert (process.returncode, said) == (130, "so far\n")
+
+
 def test_a_busy_loop_does_not_keep_a_second_signal_waiting() -> None:
     process = started(busy="while True: time.sleep(0.01)")
     process.send_signal(signal.SIGINT)
