@@ -66,6 +66,7 @@ class TaskCompiler:
     Args:
         spec: The batch.
         model: Model name; part of every content key.
+        models: What stands for the model in keys where each endpoint has its own; `model` when empty.
         inputs: All inputs, where they are known in advance: what is equal in all of them is said once, in front, unless
             `spec.hoist` is off.
         shared: Fields that all inputs have in common, declared rather than found, as for an endless iterator. An input
@@ -86,6 +87,7 @@ class TaskCompiler:
         spec: BatchSpec,
         model: str,
         *,
+        models: str = "",
         inputs: Sequence[Any] | None = None,
         shared: Mapping[str, Any] | None = None,
         schema_in_words: bool = False,
@@ -95,6 +97,7 @@ class TaskCompiler:
     ) -> None:
         self.spec = spec
         self.model = model
+        self._models = models or model
         self.output = OutputSpec(spec.output_schema)
         self.tools = {tool.name: tool for tool in map(as_tool, _without_servers(spec.tools))}
         if len(self.tools) != len(_without_servers(spec.tools)):
@@ -258,7 +261,7 @@ class TaskCompiler:
     def _determinants(self) -> Determinants:
         spec = self.spec
         return Determinants(
-            model=self.model,
+            model=self._models,
             sampling=spec.sampling,
             schema=bytes(self.output.encoded or b""),
             tools=tuple(tool.determinant() for tool in self.tools.values()),

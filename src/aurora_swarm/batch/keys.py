@@ -101,7 +101,7 @@ class Occurrences:
             used.
     """
 
-    def __init__(self, exact: int = 50_000, bits: int = 2**26) -> None:
+    def __init__(self, exact: int = 10_000, bits: int = 2**26) -> None:
         self._exact = exact
         self._counts: dict[bytes, int] = {}
         self._bits = bits

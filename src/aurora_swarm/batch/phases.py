@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.batch.run import BatchOptions, Inputs, chosen_backend, pool_options, purse_of, whole_batch
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.pools.open import open_pool
@@ -26,12 +27,13 @@ class Phases:
     Args:
         pool: Where the models are, in every phase.
         options: Of the whole run; its budget is that of all phases together.
+        purse: Out of which all is paid; None for one by `options`.
     """
 
-    def __init__(self, pool: Pool, options: BatchOptions) -> None:
+    def __init__(self, pool: Pool, options: BatchOptions, purse: Purse | None = None) -> None:
         self.pool = pool
         self._options = options
-        self._purse = purse_of(options)
+        self._purse = purse or purse_of(options)
 
     async def run(self, spec: BatchSpec, inputs: Inputs, *, model: str = "", told: bool = False) -> Results:
         """One batch to its end.
@@ -59,12 +61,15 @@ class Phases:
 
 
 @asynccontextmanager
-async def open_phases(options: BatchOptions, sampling: Sampling) -> AsyncIterator[Phases]:
+async def open_phases(
+    options: BatchOptions, sampling: Sampling, *, purse: Purse | None = None
+) -> AsyncIterator[Phases]:
     """One pool for several batches; opened here unless it is given, and then closed here.
 
     Args:
         options: Of the whole run.
         sampling: How tokens are picked where a call does not say.
+        purse: Out of which all is paid; None for one by `options`.
 
     Raises:
         UsageError: No backend is named, or nothing can be reached.
@@ -72,4 +77,4 @@ async def open_phases(options: BatchOptions, sampling: Sampling) -> AsyncIterato
     settings = load_settings(os.environ)
     backend, held = chosen_backend(options, settings), pool_options(options, sampling, settings)
     async with open_pool(backend, held, say=options.say) as pool:
-        yield Phases(pool, options)
+        yield Phases(pool, options, purse)

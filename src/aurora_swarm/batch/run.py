@@ -199,6 +199,7 @@ async def _compiler(spec: BatchSpec, model: str, inputs: Inputs, pool: Pool) -> 
     return TaskCompiler(
         spec,
         model,
+        models=model or " ".join(sorted({endpoint.tags.get("model", "") for endpoint in pool.endpoints})),
         inputs=inputs if isinstance(inputs, Sequence) else None,
         schema_in_words=not able.schemas or (native and bool(spec.tools)),  # a turn with tools is not constrained
         native_tools=native,

@@ -131,7 +131,7 @@ def conduct(batch: Batch, delivery: Delivery) -> int:
     """
     _allow_open_files()
     tally, latest = Tally(), Latest()
-    purse = purse_of(batch.options) if batch.reduction is None else None
+    purse = purse_of(batch.options)
     figures = partial(summarise, tally, batch.source.total, Account(batch.prices, batch.options.budget, purse))
     journal = delivery.journal_place()
     delivery.check_reduction(batch.reduction)
@@ -202,7 +202,8 @@ async def _consume(
     inputs = kept.over(batch.source.inputs)
     if batch.reduction is not None:
         writer = Writer(results, kept, asyncio.current_task())
-        return await run_and_reduce(batch.spec, inputs, batch.reduction, options, writer=writer, tally=tally)
+        reducing = run_and_reduce(batch.spec, inputs, batch.reduction, options, writer=writer, tally=tally, purse=purse)
+        return await reducing
     writer = Writer(results, kept)
     options = msgspec.structs.replace(options, sinks=(writer, *options.sinks))
     stream = run_batch(batch.spec, inputs, options, purse=purse)

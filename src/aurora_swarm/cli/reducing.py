@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.batch.phases import open_phases
 from aurora_swarm.batch.reduce import Reduction, Summary, reduce_results
 from aurora_swarm.batch.run import BatchOptions, Inputs
@@ -17,7 +18,14 @@ from aurora_swarm.telemetry.tally import Tally
 
 
 async def run_and_reduce(
-    spec: BatchSpec, inputs: Inputs, reduction: Reduction, options: BatchOptions, *, writer: Writer, tally: Tally
+    spec: BatchSpec,
+    inputs: Inputs,
+    reduction: Reduction,
+    options: BatchOptions,
+    *,
+    writer: Writer,
+    tally: Tally,
+    purse: Purse | None,
 ) -> Summary[Any]:
     """Run a batch, then make one answer of its answers.
 
@@ -30,13 +38,14 @@ async def run_and_reduce(
         options: Where it runs.
         writer: Writes each result as it finishes, and cancels this when it cannot.
         tally: Counts the inputs, and of the reduction only what it spends.
+        purse: Out of which both are paid.
 
     Raises:
         UsageError: Something given is wrong, or there is no input.
         StorageError: Results or the journal cannot be written any more.
     """
     options = msgspec.structs.replace(options, sinks=(writer, *options.sinks))
-    async with open_phases(options, spec.sampling) as phases:
+    async with open_phases(options, spec.sampling, purse=purse) as phases:
         try:
             found = await phases.run(spec, inputs, told=True)
         except asyncio.CancelledError:

@@ -106,12 +106,13 @@ async def open_pool(
         stack.push_async_callback(transport.aclose)
         seen = await first_that_serves(transport, endpoints, options.model, timeout_s=min(10.0, options.timeout_s))
         served = seen.info.models if seen.info and kind != MIXED else ()
+        tagged = endpoints[0].tags.get(MODEL, "") if kind != MIXED else ""
         holding = Runtime if kind == "generate" else ModelRuntime
         runtime = holding(
             endpoints,
             transport,
             limits=limits(concurrency, options.timeout_s, options.deadline_s),
-            model=options.model or next(iter(served), ""),
+            model=options.model or tagged or next(iter(served), ""),
             sampling=options.sampling,
             capabilities=capabilities if len(set(capabilities)) > 1 else capabilities[:1],
         )
@@ -126,14 +127,14 @@ def describe(backend: Backend) -> tuple[str, list[AgentEndpoint]]:
 
     Returns:
         A kind that `aurora_swarm.transports.open.open_transport` knows. It is ``mixed`` where the endpoints are of
-        several kinds, or name models of their own; each has a tag that tells its kind then.
+        several kinds, or name different models; each has a tag that tells its kind then.
 
     Raises:
         InputError: It names none.
     """
     named = _named(backend)
     kinds = {kind_of(endpoint, kind) for kind, endpoint in named}
-    own = any(MODEL in endpoint.tags for _, endpoint in named)
+    own = len({endpoint.tags.get(MODEL) for _, endpoint in named}) > 1
     fleet = checked_fleet(endpoint for _, endpoint in named)
     if len(kinds) == 1 and not own and len(set(map(has_priority, fleet))) == 1:
         return kinds.pop(), fleet

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from aurora_swarm import BatchAgent
 from aurora_swarm.errors import InputError, NothingListensError, UsageError
 from aurora_swarm.pools.open import PoolOptions, describe, open_pool
 from aurora_swarm.testing import answers, provider_answers
 from aurora_swarm.testing.faulty_server import OK, Answer, FaultyServer, Request, error_status
+from aurora_swarm.testing.fleet import ServerPlan, SimulatedFleet
 from aurora_swarm.transports.kinds import MIXED
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.endpoint import AgentEndpoint
@@ -52,7 +56,7 @@ def test_a_url_names_a_kind_and_a_place(text: str, kind: str, endpoint: AgentEnd
 
 def test_a_model_behind_the_address_is_the_endpoints_own() -> None:
     kind, (endpoint,) = describe("bedrock://us-east-1#anthropic.claude-x%2Fy:0")
-    assert kind == MIXED
+    assert kind == "bedrock"
     assert endpoint.tags == {"model": "anthropic.claude-x/y:0", "backend": "bedrock"}
 
 
@@ -195,3 +199,29 @@ async def test_a_pool_that_is_built_by_hand_says_what_is_usual() -> None:
         assert not agents.capabilities.schemas
         assert engines.capabilities.schemas
         assert not engines.capabilities.native_tools
+
+
+# -- models by tag -------------------------------------------------------------------------------------------------
+
+
+async def test_endpoints_that_are_tagged_with_one_model_are_one_fleet_of_that_model() -> None:
+    async with SimulatedFleet([ServerPlan(model="m1")] * 2) as fleet:
+        tagged = [msgspec.structs.replace(e, tags={"model": "m1"}) for e in fleet.endpoints]
+        async with open_pool(tagged) as pool:
+            assert pool.model == "m1"
+        async with open_pool(tagged, PoolOptions(model="m1")) as pool:
+            assert pool.model == "m1"
+
+
+async def test_another_tagged_model_is_never_answered_from_the_old_ones_journal(tmp_path: Path) -> None:
+    async with SimulatedFleet([ServerPlan(model="m1"), ServerPlan(model="m2")]) as fleet:
+        for models in (["m1"], ["m2"], ["m1", "m2"]):
+            backend = [
+                msgspec.structs.replace(endpoint, tags={"model": model})
+                for endpoint, model in zip(fleet.endpoints[int(models[0] == "m2") :], models, strict=False)
+            ]
+            run = functools.partial(
+                BatchAgent.run, "Say {word}.", [{"word": "a"}], backend=backend, journal=tmp_path / "j"
+            )
+            assert [result.resumed for result in await run()] == [False]
+            assert [result.resumed for result in await run()] == [True]
