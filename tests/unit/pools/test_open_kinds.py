@@ -57,7 +57,7 @@ def test_a_url_names_a_kind_and_a_place(text: str, kind: str, endpoint: AgentEnd
 def test_a_model_behind_the_address_is_the_endpoints_own() -> None:
     kind, (endpoint,) = describe("bedrock://us-east-1#anthropic.claude-x%2Fy:0")
     assert kind == "bedrock"
-    assert endpoint.tags == {"model": "anthropic.claude-x/y:0", "backend": "bedrock"}
+    assert endpoint.tags == {"model": "anthropic.claude-x/y:0"}
 
 
 @pytest.mark.parametrize(
