@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aurora_swarm.pools.readiness import wait_for_fleet
     from aurora_swarm.pools.vllm_pool import VLLMPool
     from aurora_swarm.tools.definition import Tool
+    from aurora_swarm.values.budget import Budget, Price
     from aurora_swarm.values.endpoint import AgentEndpoint
     from aurora_swarm.values.outcome import AgentResult, EmbeddingResponse, Response
     from aurora_swarm.values.reply import Usage
@@ -30,10 +31,12 @@ _HOMES = {
     "AgentResult": "values.outcome",
     "AuroraSwarmError": "errors",
     "BatchAgent": "batch.agent",
+    "Budget": "values.budget",
     "CallError": "errors",
     "EmbeddingPool": "pools.embedding_pool",
     "EmbeddingResponse": "values.outcome",
     "Pool": "pools.pool",
+    "Price": "values.budget",
     "Response": "values.outcome",
     "Tool": "tools.definition",
     "Usage": "values.reply",
@@ -52,10 +55,12 @@ __all__ = [
     "AgentResult",
     "AuroraSwarmError",
     "BatchAgent",
+    "Budget",
     "CallError",
     "EmbeddingPool",
     "EmbeddingResponse",
     "Pool",
+    "Price",
     "Response",
     "Tool",
     "Usage",

@@ -29,6 +29,8 @@ PUBLIC = {
     # a list in, a list out
     "AgentResult",
     "BatchAgent",
+    "Budget",
+    "Price",
     "Tool",
     # errors that callers catch; the rest of the tree is in aurora_swarm.errors
     "AgentError",
