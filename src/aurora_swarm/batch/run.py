@@ -211,7 +211,8 @@ async def _context_rule(spec: BatchSpec, pool: Pool) -> ContextRule | None:
     """When conversations are shortened; None where they are not to be, or no server tells how much it holds."""
     if spec.compaction == "off":
         return None
-    room = await pool.runtime.prompt_room(pool.view.members, spec.sampling.max_tokens)
+    members, most = pool.view.members, spec.sampling.max_tokens
+    room = pool.runtime.known_room(members, most) or await pool.runtime.prompt_room(members, most)
     return None if room is None else ContextRule(room, _tokens, spec.compaction)
 
 

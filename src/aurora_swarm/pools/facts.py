@@ -66,6 +66,12 @@ class Facts:
             await asyncio.wait((task,), timeout=wait_s)
         return self.known(endpoint)
 
+    def note(self, endpoint: AgentEndpoint, info: EndpointInfo) -> None:
+        """What somebody else has asked an endpoint."""
+        self._known[id(endpoint)] = (endpoint, info)
+        for told in self._told:
+            told(endpoint, info)
+
     async def aclose(self) -> None:
         """End every question. May be called twice."""
         self._closed = True
@@ -90,6 +96,4 @@ class Facts:
         except CallError:
             self._not_before[id(endpoint)] = asyncio.get_running_loop().time() + AGAIN_S
             return
-        self._known[id(endpoint)] = (endpoint, info)
-        for told in self._told:
-            told(endpoint, info)
+        self.note(endpoint, info)

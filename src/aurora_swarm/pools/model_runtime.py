@@ -119,9 +119,14 @@ class ModelRuntime(Runtime):
         Half of the endpoints hold that much, or more; calls find them. An answer without a bound, or with one that is
         large for the context, is given a quarter of it.
         """
+        if self.policy.model_max_context is None:
+            await self.survey(members)
+        return self.known_room(members, max_tokens)
+
+    def known_room(self, members: Sequence[int], max_tokens: int | None) -> int | None:
+        """As `prompt_room`, by what is known already; None where nothing is."""
         context = self.policy.model_max_context
         if context is None:
-            await self.survey(members)
             known = [self.facts.known(self.dispatcher.endpoints[member]) for member in members]
             contexts = sorted(info.max_context for info in known if info is not None and info.max_context)
             if not contexts:

@@ -116,6 +116,8 @@ async def open_pool(
             sampling=options.sampling,
             capabilities=capabilities if len(set(capabilities)) > 1 else capabilities[:1],
         )
+        if isinstance(runtime, ModelRuntime) and seen.info is not None:
+            runtime.facts.note(seen.endpoint, seen.info)
         yield await stack.enter_async_context(Pool(runtime, range(len(endpoints))))
 
 

@@ -73,6 +73,10 @@ class Runtime:
         """Tokens that a prompt may have beside an answer of `max_tokens`, at most of `members`; None where unknown."""
         return None
 
+    def known_room(self, members: Sequence[int], max_tokens: int | None) -> int | None:  # noqa: ARG002
+        """As `prompt_room`, by what is known already; None where nothing is."""
+        return None
+
     def tokens_at_most(self, text: str) -> int:
         """Tokens that a text is not expected to exceed."""
         return len(text.encode("utf-8", "surrogatepass"))
