@@ -35,6 +35,10 @@ MODEL_S = 0.001
 # -- a run, in a process of its own ------------------------------------------------------------------------------------
 
 
+LINE = 512
+"""Bytes of a line: none lies across two pages of the file, between which a process may be killed in mid-write."""
+
+
 class Diary:
     """What runs did, in the order in which they did it; a line is there as soon as `note` returns."""
 
@@ -43,7 +47,9 @@ class Diary:
         self._run = run
 
     def note(self, task: str, what: str, value: Any = None) -> None:
-        os.write(self._file, json.dumps([self._run, task, what, value]).encode() + b"\n")
+        line = json.dumps([self._run, task, what, value]).encode()
+        assert len(line) < LINE
+        os.write(self._file, line.ljust(LINE - 1) + b"\n")
 
 
 def run_batch(folder: Path, run: int, agents: int, width: int) -> None:
