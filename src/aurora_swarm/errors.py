@@ -14,9 +14,11 @@ Each class says whose fault it is, because that decides what may be done next::
     |  |- NoEndpointsError         an empty fleet, or a selection that matches none of it
     |  |- NothingListensError      endpoints were given, none of them answers
     |  |- ModelUnavailableError    weights that cannot be found, read, fetched or verified
-    |  `- JournalError             a journal that may not be used
-    |     |- JournalHeldError      another run holds it
-    |     `- JournalForeignError   not ours, or written by a newer version
+    |  |- JournalError             a journal that may not be used
+    |  |  |- JournalHeldError      another run holds it
+    |  |  `- JournalForeignError   not ours, or written by a newer version
+    |  `- StoreError               a vector store that may not be used, or not in this way
+    |     `- StoreHeldError        another process holds it
     |- CallError                   one call to a model failed
     |  |- EndpointError            the endpoint's fault: tried elsewhere, counted against its health
     |  |  |- ConnectError          nothing accepted the connection
@@ -40,6 +42,11 @@ Each class says whose fault it is, because that decides what may be done next::
     |  |- AgentTimeoutError        the agent's own time was used up
     |  |- ContextError             the conversation does not fit the model's context
     |  |- BudgetError              what may be spent is spent; nothing beyond it was begun
+    |  |- PlanError                an objective that no usable plan came for
+    |  |- WorkerLostError          a worker that did not come back within its lease, each time a task was given out
+    |  |- TaskCancelledError       a task that was ended on request, or whose predecessors failed
+    |  |- MemberLostError          a swarm of a hivemind that could not be reached, or did not come back
+    |  |- UnansweredError          a person gave no valid answer in time, and there was no default
     |  |- CallbackError            code of the user's (a callback, an input iterator) raised
     |  `- ToolFailedError          a tool failed where the run cannot go on without it
     `- StorageError                a result or a journal record could not be written
@@ -218,6 +225,14 @@ class JournalForeignError(JournalError):
     """The file is not a journal of ours, or a newer version wrote it."""
 
 
+class StoreError(UsageError):
+    """A vector store may not be used, or not in this way."""
+
+
+class StoreHeldError(StoreError):
+    """Another process holds the vector store; the sentence says which."""
+
+
 class CallError(AuroraSwarmError):
     """One call to a model failed.
 
@@ -372,6 +387,26 @@ class BudgetError(AgentError):
     def __init__(self, problem: str, *, bound: str = "", remedy: str = "") -> None:
         super().__init__(problem, remedy=remedy)
         self.bound = bound
+
+
+class PlanError(AgentError):
+    """No usable plan came for an objective."""
+
+
+class WorkerLostError(AgentError):
+    """Whoever worked on a task did not come back within the lease, as often as the task may be given out."""
+
+
+class TaskCancelledError(AgentError):
+    """A task was ended on request, or something that it builds on failed."""
+
+
+class MemberLostError(AgentError):
+    """A swarm of a hivemind could not be reached, or did not come back."""
+
+
+class UnansweredError(AgentError):
+    """A person gave no valid answer in time, and there was no default."""
 
 
 class CallbackError(AgentError):

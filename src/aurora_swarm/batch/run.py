@@ -16,7 +16,7 @@ from aurora_swarm.batch.collector import NEW_OBJECTS_ONLY
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.ledger import Ledger
 from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
-from aurora_swarm.batch.spec import BatchSpec
+from aurora_swarm.batch.spec import BatchSpec, Compaction
 from aurora_swarm.batch.warming import Prefetcher, warm
 from aurora_swarm.errors import UsageError
 from aurora_swarm.journal.open import open_journal
@@ -203,17 +203,23 @@ async def _compiler(spec: BatchSpec, model: str, inputs: Inputs, pool: Pool) -> 
         inputs=inputs if isinstance(inputs, Sequence) else None,
         schema_in_words=not able.schemas or (native and bool(spec.tools)),  # a turn with tools is not constrained
         native_tools=native,
-        context=await _context_rule(spec, pool) if spec.tools else None,
+        context=await context_rule(spec.compaction, pool, spec.sampling.max_tokens) if spec.tools else None,
     )
 
 
-async def _context_rule(spec: BatchSpec, pool: Pool) -> ContextRule | None:
-    """When conversations are shortened; None where they are not to be, or no server tells how much it holds."""
-    if spec.compaction == "off":
+async def context_rule(compaction: Compaction, pool: Pool, max_tokens: int | None) -> ContextRule | None:
+    """When conversations are shortened; None where they are not to be, or no server tells how much it holds.
+
+    Args:
+        compaction: Who shortens them.
+        pool: Who is asked.
+        max_tokens: What a turn may generate.
+    """
+    if compaction == "off":
         return None
-    members, most = pool.view.members, spec.sampling.max_tokens
-    room = pool.runtime.known_room(members, most) or await pool.runtime.prompt_room(members, most)
-    return None if room is None else ContextRule(room, _tokens, spec.compaction)
+    members = pool.view.members
+    room = pool.runtime.known_room(members, max_tokens) or await pool.runtime.prompt_room(members, max_tokens)
+    return None if room is None else ContextRule(room, _tokens, compaction)
 
 
 def _tokens(messages: Sequence[Message]) -> int:
@@ -238,14 +244,16 @@ def chosen_backend(options: BatchOptions, settings: Settings) -> Backend:
     return backend
 
 
-def pool_options(options: BatchOptions, sampling: Sampling, settings: Settings) -> PoolOptions:
-    """How a run holds its fleet."""
+def pool_options(
+    options: BatchOptions, sampling: Sampling, settings: Settings, *, api_key: str | None = None
+) -> PoolOptions:
+    """How a run holds its fleet; `api_key` goes before that of the settings."""
     return PoolOptions(
         model=options.model or settings.model or "",
         concurrency=options.max_inflight,
         timeout_s=options.timeout_s,
         sampling=sampling,
-        api_key=settings.api_key,
+        api_key=api_key or settings.api_key,
         local_model=options.local_model or settings.local_model,
         cache_dir=settings.cache_dir,
         streamed=options.streamed,

@@ -1,0 +1,1 @@
+"""What agents share: vector stores, embedders, and texts cut into passages."""

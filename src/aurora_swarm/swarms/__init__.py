@@ -1,0 +1,1 @@
+"""Levels: worker < orchestrator < swarm < hivemind, their architectures, and how they talk."""
