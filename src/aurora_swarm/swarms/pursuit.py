@@ -1,0 +1,206 @@
+"""One run of a swarm: plan, work, further tasks, consolidation. Acts; what it decides by is in `planning`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from aurora_swarm.agents.budgets import Purse
+from aurora_swarm.errors import AuroraSwarmError, BudgetError, QuorumError
+from aurora_swarm.ports.store import VectorStore
+from aurora_swarm.swarms.autonomy import Novelty, Planner
+from aurora_swarm.swarms.consolidation import CONSOLIDATE, consolidate
+from aurora_swarm.swarms.happenings import Consolidating, PlanMade, SwarmEvent, TaskEnded, TasksAdded, WorkersScaled
+from aurora_swarm.swarms.ids import new_id
+from aurora_swarm.swarms.planning import depth_of, losses, mend, specs_of
+from aurora_swarm.swarms.session import Session
+from aurora_swarm.swarms.work import SwarmOutcome, TaskRecord, TaskSpec, TaskState
+from aurora_swarm.tools.definition import AnyTool
+from aurora_swarm.values.reply import Usage
+
+Tell = Callable[[SwarmEvent], None]
+
+_IN_HAND = (TaskState.READY, TaskState.RUNNING, TaskState.PAUSED)
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """How a swarm pursues objectives; the same for all its runs.
+
+    Args:
+        nodes: Workers at most.
+        auto: Whether results bring about further tasks.
+        max_tasks: Tasks of a run at most.
+        max_depth: Generations of further tasks at most.
+        skills: Those that workers have, for the planner.
+        tools: What the planner may use.
+        instruction: How answers become one.
+        memory: Where tasks are compared by their meaning.
+    """
+
+    nodes: int
+    auto: bool = True
+    max_tasks: int = 32
+    max_depth: int = 2
+    skills: tuple[str, ...] = ()
+    tools: tuple[AnyTool, ...] = ()
+    instruction: str = CONSOLIDATE
+    memory: VectorStore | None = None
+
+
+class Pursuit:
+    """One objective on one session, to its end.
+
+    Args:
+        session: Open; nothing is on its board.
+        way: How.
+        objective: What is wanted.
+        tell: Told what happens, as it happens.
+        purse: Out of which plan and consolidation are paid.
+    """
+
+    def __init__(self, session: Session, way: Way, objective: str, tell: Tell, purse: Purse | None) -> None:
+        self._session = session
+        self._way = way
+        self._objective = objective
+        self._tell = tell
+        self._purse = purse
+        self._planner = Planner(session.mind, objective, tools=way.tools, purse=purse)
+        self._novelty = Novelty(session.id, way.memory)
+        self._specs: dict[str, TaskSpec] = {}
+        self._workers = 0
+        self._adding = asyncio.Lock()
+        self._notes: list[str] = []
+        self._spent = Usage()
+        self._failed_reviews: list[AuroraSwarmError] = []
+
+    async def run(self, context: str = "") -> SwarmOutcome:
+        """To the end; what fails is in the outcome. Cancelling cancels all that is under way."""
+        self._session.phase = "planning"
+        planned = await self._planner.plan(self._way.max_tasks, context=context, skills=self._way.skills)
+        if planned.error is not None:
+            return self._outcome(error=planned.error)
+        self._notes += planned.notes
+        plan = specs_of(await self._novelty.new(planned.drafts) or planned.drafts, new_id)
+        self._tell(PlanMade(tuple(plan), planned.notes))
+        self._session.phase = "working"
+        self._add(plan)
+        await self._work()
+        self._session.phase = "consolidating"
+        return await self._consolidated()
+
+    # -- the work ------------------------------------------------------------------------------------------------
+
+    def _add(self, specs: Sequence[TaskSpec]) -> None:
+        for spec in specs:
+            self._session.add(spec)
+            self._specs[spec.id] = spec
+        self._scale()
+
+    def _scale(self) -> None:
+        """As many workers as there are tasks that can be worked on now."""
+        counts = self._session.status().tasks
+        wanted = max(1, min(self._way.nodes, sum(counts.get(state, 0) for state in _IN_HAND)))
+        if wanted != self._workers:
+            self._workers = wanted
+            self._session.scale(wanted)
+            self._tell(WorkersScaled(wanted))
+
+    async def _work(self) -> None:
+        """Until every task is final, and no result brings about another one."""
+        seen: set[str] = set()
+        reviews: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                async for record in self._session.results():
+                    if record.id in seen:
+                        continue
+                    seen.add(record.id)
+                    self._scale()
+                    self._tell(TaskEnded(record))
+                    if self._may_go_on(record):
+                        review = group.create_task(self._review(record))
+                        reviews.add(review)
+                        review.add_done_callback(reviews.discard)
+                # All may be final while results are still looked at; what comes of that is worked on too.
+                if not reviews:
+                    return
+                await asyncio.wait(reviews, return_when=asyncio.FIRST_COMPLETED)
+
+    def _may_go_on(self, record: TaskRecord) -> bool:
+        """Whether a result may bring about further tasks."""
+        return (
+            self._way.auto
+            and record.ok
+            and len(self._specs) < self._way.max_tasks
+            and depth_of(record.id, self._specs) < self._way.max_depth
+            and not any(isinstance(error, BudgetError) for error in self._failed_reviews)
+        )
+
+    async def _review(self, record: TaskRecord) -> None:
+        most = self._way.max_tasks - len(self._specs)
+        titles = [spec.title for spec in self._specs.values()]
+        try:
+            proposed = await self._planner.further(record, titles, most)
+        except AuroraSwarmError as error:
+            self._failed_reviews.append(error)
+            return
+        async with self._adding:  # two results may propose the same
+            most = self._way.max_tasks - len(self._specs)
+            mended = mend(proposed, most=max(most, 0), known=self._novelty.keys)
+            specs = specs_of(await self._novelty.new(mended.drafts), new_id, parent=record.id)
+            if specs and self._session.phase == "working":
+                self._tell(TasksAdded(tuple(specs), record.id))
+                self._add(specs)
+
+    # -- the answer ----------------------------------------------------------------------------------------------
+
+    async def _consolidated(self) -> SwarmOutcome:
+        records = self._session.records()
+        done = [record for record in records if record.ok]
+        self._notes += [*losses(records), *self._review_notes(), *self._novelty.notes]
+        if not done:
+            return self._outcome(error=_nothing_done(records))
+        if len(records) == 1:
+            return self._outcome(answer=done[0].text)
+        answers = [(record.spec.title, record.text) for record in done]
+        self._tell(Consolidating(len(answers)))
+        summary = await consolidate(
+            self._session.mind, self._objective, answers, instruction=self._way.instruction, purse=self._purse
+        )
+        self._spent += summary.usage
+        if not summary.ok:
+            kind = summary.error.kind if summary.error is not None else "unknown"
+            self._notes.append(f"the answers stand side by side, for they could not be made one ({kind})")
+            return self._outcome(answer="\n\n".join(f"{title}\n\n{text}" for title, text in answers))
+        self._notes += [
+            f"not in the answer: {answers[place][0]!r} (its consolidation failed)" for place in summary.missing
+        ]
+        return self._outcome(answer=str(summary.output))
+
+    def _review_notes(self) -> list[str]:
+        if not self._failed_reviews:
+            return []
+        kinds = ", ".join(sorted({error.kind for error in self._failed_reviews}))
+        return [f"further tasks could not be thought of for {len(self._failed_reviews)} results ({kinds})"]
+
+    def _outcome(self, *, answer: str = "", error: AuroraSwarmError | None = None) -> SwarmOutcome:
+        return SwarmOutcome(
+            objective=self._objective,
+            answer=answer,
+            tasks=self._session.records(),
+            usage=self._session.usage + self._planner.usage + self._spent,
+            error=error,
+            notes=tuple(self._notes),
+        )
+
+
+def _nothing_done(records: Sequence[TaskRecord]) -> AuroraSwarmError:
+    """Why there is no answer: the first failure, or a count."""
+    first = next((record.error for record in records if record.error is not None), None)
+    if isinstance(first, BudgetError):
+        return first
+    why = f"; the first of them failed so: {first}" if first is not None else ""
+    remedy = first.remedy if first is not None else ""
+    return QuorumError(f"none of {len(records)} tasks has an answer{why}", n_ok=0, n_failed=len(records), remedy=remedy)
