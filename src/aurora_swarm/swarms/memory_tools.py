@@ -17,6 +17,7 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from aurora_swarm.errors import UsageError
+from aurora_swarm.memory.open import open_store
 from aurora_swarm.ports.store import Collection, Document, Scalar, Where
 from aurora_swarm.tools.definition import AnyTool, Tool
 
@@ -61,12 +62,9 @@ class _Place:
             return self._collection
 
     async def _open(self, url: str) -> Collection:
-        # Not before it is needed: with a collection of one's own the libraries behind our stores are not.
-        from aurora_swarm.memory.open import open_store  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(open_store(url))
-            collection: Collection = await store.collection(self._name)
+            collection = await store.collection(self._name)
             self._stack = stack.pop_all()
         return collection
 

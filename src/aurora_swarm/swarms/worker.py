@@ -11,6 +11,9 @@ from aurora_swarm.batch.hoisting import fenced
 from aurora_swarm.errors import AuroraSwarmError
 from aurora_swarm.patterns.fan_in import cut
 from aurora_swarm.swarms.agent import Agent
+from aurora_swarm.swarms.human.asking import ASK_HUMAN, Asker
+from aurora_swarm.swarms.human.port import Human
+from aurora_swarm.swarms.human.questions import Answer
 from aurora_swarm.swarms.ids import new_id
 from aurora_swarm.swarms.mind import Mind, Rein
 from aurora_swarm.swarms.work import Assignment
@@ -33,8 +36,11 @@ class Worker:
 
     Args:
         agent: What it thinks and acts with.
+        human: Whom it may ask; it then has the tool ``ask_human``. None for nobody.
         name: What people call it; the agent's name when empty.
         id: Its id; one is made when empty.
+        answer_within_s: Seconds that a person has for an answer.
+        default_answer: What it is told when none came; None for a failed tool call.
         given_tokens: Tokens of a prompt for the answers that a task builds on, together.
 
     Attributes:
@@ -48,8 +54,11 @@ class Worker:
         self,
         agent: Agent,
         *,
+        human: Human | None = None,
         name: str = "",
         id: str | None = None,  # noqa: A002 - what it is called everywhere
+        answer_within_s: float = 300.0,
+        default_answer: Answer | None = None,
         given_tokens: int = GIVEN_TOKENS,
     ) -> None:
         self.agent = agent
@@ -57,9 +66,18 @@ class Worker:
         self.name = name or agent.name
         self.skills = frozenset(agent.skills)
         self._given_tokens = given_tokens
+        self._asker: Asker | None = None
+        if human is not None:
+            self._asker = Asker(human, self.name, deadline_s=answer_within_s, default=default_answer)
+        self._tools = () if self._asker is None else (ASK_HUMAN.of(self._asker),)
 
     def __repr__(self) -> str:
         return f"Worker({self.name}, {self.id})"
+
+    @property
+    def asking(self) -> int:
+        """Questions that it waits for a person to answer: it is not stalled meanwhile, and holds up no model."""
+        return 0 if self._asker is None else self._asker.open
 
     async def work(
         self, assignment: Assignment, mind: Mind, *, purse: Purse | None = None, rein: Rein | None = None
@@ -88,6 +106,7 @@ class Worker:
                 task=assignment.task,
                 shared=context,
                 schema=assignment.schema,
+                tools=self._tools,
                 timeout_s=assignment.timeout_s,
                 purse=purse,
                 rein=rein,
