@@ -212,7 +212,11 @@ class TaskCompiler:
     def _texts(self, layout: Layout, fields: Mapping[str, Any]) -> dict[str, str]:
         """The fields of one input as they are written, those apart that stand in the layout."""
         try:
-            return {name: text_of(name, fields) for name in self._names if name not in layout.shared}
+            return {
+                name: value if type(value := fields.get(name)) is str else text_of(name, fields)
+                for name in self._names
+                if name not in layout.shared
+            }
         except TemplateError:
             self._template.render(fields)  # says the same, and where in the task
             raise
