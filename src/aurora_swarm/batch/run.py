@@ -22,6 +22,7 @@ from aurora_swarm.errors import UsageError
 from aurora_swarm.journal.open import open_journal
 from aurora_swarm.pools.open import Backend, PoolOptions, Say, open_pool
 from aurora_swarm.pools.pool import Pool
+from aurora_swarm.ports.journal import Journal
 from aurora_swarm.ports.sink import Sink
 from aurora_swarm.settings import Settings, load_settings
 from aurora_swarm.telemetry.fanout import Fanout
@@ -140,7 +141,7 @@ async def _opened(
     backend, purse = chosen_backend(options, settings), purse or purse_of(options)
     async with AsyncExitStack() as stack:
         journal = await open_journal(options.journal)
-        stack.push_async_callback(journal.aclose)
+        stack.push_async_callback(_close, journal, options.say, len(journal.notes))
         _pass_on(journal.notes, options.say)
         opened = open_pool(backend, pool_options(options, spec.sampling, settings), say=options.say)
         pool = await stack.enter_async_context(opened)
@@ -267,8 +268,14 @@ def _with_max_tokens(spec: BatchSpec, max_tokens: int | None) -> BatchSpec:
     return msgspec.structs.replace(spec, sampling=msgspec.structs.replace(spec.sampling, max_tokens=max_tokens))
 
 
+async def _close(journal: Journal, say: Say | None, told: int) -> None:
+    """Close a journal, and pass on what it found out since it was opened."""
+    await journal.aclose()
+    _pass_on(journal.notes[told:], say)
+
+
 def _pass_on(notes: Iterable[str], say: Say | None) -> None:
-    """What a journal found when it was opened: damage, and where it was put aside."""
+    """What a journal found: damage, and where it was put aside."""
     if say is not None:
         for note in notes:
             say(note)

@@ -40,7 +40,7 @@ class SqliteJournal:
 
     @classmethod
     async def open(cls, path: Path) -> Self:
-        """Open the journal at a path, or create it, and check all of it.
+        """Open the journal at a path, or create it, and check all of it; a large one is checked before the first write.
 
         When cancelled, it lets go of the file before it returns.
 
@@ -60,7 +60,10 @@ class SqliteJournal:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the user should be told: what was damaged, what that cost, and where the damaged file is kept."""
+        """What the user should be told: what was damaged, what that cost, and where the damaged file is kept.
+
+        More may be known once the journal is closed.
+        """
         return self._store.notes
 
     async def find(self, keys: Iterable[str]) -> Mapping[str, Record]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
+from aurora_swarm.errors import StorageError
 from aurora_swarm.journal.ownership import Ownership
 from aurora_swarm.journal.refusals import (
     refuse_foreign,
@@ -25,6 +26,7 @@ from aurora_swarm.journal.schema import (
     SqliteFailure,
     add,
     connect,
+    counted,
     examine,
     fold,
     header_fault,
@@ -34,15 +36,24 @@ from aurora_swarm.journal.schema import (
 from aurora_swarm.journal.wal import damaged_frames
 from aurora_swarm.ports.journal import JournalStatistics
 
+EXAMINED_AT_ONCE = 16_000_000
+"""Bytes of file and log up to which all of them are checked when a journal is opened, which takes a tenth of a second
+then. What is larger is checked before the first write to it, or at the end: a run that is resumed begins at once.
+"""
+
 _KEYS_PER_QUERY = 500
 _MOUNTS = Path("/proc/mounts")
 
 
 class RecordStore:
-    """An open journal file. Every byte of it has been checked when the constructor returns.
+    """An open journal file.
+
+    Every record is checked when it is found. Every byte of the file has been checked before anything is written to it,
+    and before it is closed; where the file is small, before the constructor returns.
 
     Args:
         path: The file; created when nothing is there. Symbolic links are followed.
+        examined_at_once: Bytes up to which a file is small.
 
     Raises:
         JournalHeldError: Another run holds it.
@@ -51,9 +62,11 @@ class RecordStore:
         StorageError: It cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, examined_at_once: int = EXAMINED_AT_ONCE) -> None:
         self.path = Path(os.path.realpath(path))
         self.notes: tuple[str, ...] = ()
+        self._examined_at_once = examined_at_once
+        self._unexamined: tuple[int | None, Path | None] | None = None
         self._records = self._written = self._commits = self._quarantined = 0
         try:
             refuse_place(self.path, _mounts())
@@ -76,14 +89,33 @@ class RecordStore:
         Raises:
             StorageError: The file cannot be read.
         """
-        found: dict[bytes, bytes] = {}
-        rest = iter(keys)
+        keys = tuple(keys)
         try:
-            while chunk := tuple(islice(rest, _KEYS_PER_QUERY)):
-                self._find_chunk(chunk, found)
+            found = self._found(keys)
+            if found is None:
+                self.examine()
+                found = self._found(keys)
         except SqliteFailure as error:
             raise unwritten(self.path, error) from error
-        return found
+        return found or {}
+
+    def examine(self) -> None:
+        """Check all of the file unless that has been done; a damaged one is replaced by what is intact of it.
+
+        Raises:
+            StorageError: It cannot be read, or what is intact cannot be saved.
+        """
+        if self._unexamined is None:
+            return
+        (left, log), self._unexamined = self._unexamined, None
+        try:
+            self._db = self._sound(self._db)
+            self._account(left, log)
+        except SqliteFailure as error:
+            raise unwritten(self.path, error) from error
+        except OSError as error:
+            raise StorageError(str(error), path=str(self.path), remedy="free space, or check the disk") from error
+        self._ownership.acknowledge(self._records)
 
     def append(self, rows: list[Row]) -> None:
         """Write rows in one transaction, on the disk when this returns; rows whose key is known are ignored.
@@ -91,6 +123,7 @@ class RecordStore:
         Raises:
             StorageError: Nothing of them is acknowledged.
         """
+        self.examine()
         try:
             self._db.execute("BEGIN IMMEDIATE")
             new = add(self._db, rows)
@@ -111,8 +144,9 @@ class RecordStore:
         )
 
     def close(self) -> None:
-        """Fold the write-ahead log into the file and let go of it."""
+        """Check what has not been checked, fold the write-ahead log into the file and let go of it."""
         try:
+            self.examine()
             self._db.close()
         finally:
             # A full disk keeps the log from being folded in: then it is read again, and judged by the number.
@@ -128,6 +162,9 @@ class RecordStore:
         self.path.open("r+b").close()  # says more plainly than SQLite that the file may not be written
         log = self._copied_log()
         db = self._connected()
+        if self._unexamined is not None:
+            self._unexamined = left, log
+            return db
         try:
             self._account(left, log)
             self._ownership.acknowledge(self._records)
@@ -155,11 +192,37 @@ class RecordStore:
         if fault := header_fault(self.path):
             return self._rebuilt(fault)
         try:
-            return self._checked(connect(self.path))
+            db = connect(self.path)
+            return db if self._may_wait(db) else self._sound(db)
         except SqliteFailure as error:
             if not is_damage(error):
                 raise
             return self._rebuilt(str(error))
+
+    def _sound(self, db: sqlite3.Connection) -> sqlite3.Connection:
+        """The connection, or one to what could be saved, whatever of the file is damaged."""
+        try:
+            return self._checked(db)
+        except SqliteFailure as error:
+            if not is_damage(error):
+                raise
+            return self._rebuilt(str(error))
+
+    def _may_wait(self, db: sqlite3.Connection) -> bool:
+        """Whether the check of a file comes later: it is large, and can be read for all that is seen now."""
+        size = sum(each.stat().st_size for suffix in ("", "-wal") if (each := self._beside(suffix)).exists())
+        if size <= self._examined_at_once:
+            return False
+        try:
+            refuse_newer(self.path, db.execute("PRAGMA user_version").fetchone()[0])
+            self._records = counted(db)
+        except SqliteFailure:
+            return False
+        except BaseException:
+            db.close()
+            raise
+        self._unexamined = None, None
+        return True
 
     def _checked(self, db: sqlite3.Connection) -> sqlite3.Connection:
         """The connection if all of the file is sound, else one to what could be saved of it."""
@@ -184,14 +247,30 @@ class RecordStore:
         self._records = saved
         return connect(self.path)
 
-    def _find_chunk(self, keys: tuple[bytes, ...], found: dict[bytes, bytes]) -> None:
+    def _found(self, keys: tuple[bytes, ...]) -> dict[bytes, bytes] | None:
+        """The payloads of intact records; None where one is damaged and the whole file has still to be checked."""
+        found: dict[bytes, bytes] = {}
+        rest = iter(keys)
+        try:
+            while chunk := tuple(islice(rest, _KEYS_PER_QUERY)):
+                damaged = self._find_chunk(chunk, found)
+                if damaged and self._unexamined is not None:
+                    return None
+                for number in damaged:
+                    self._quarantine(number)
+        except SqliteFailure as error:
+            if self._unexamined is None or not is_damage(error):
+                raise
+            return None
+        return found
+
+    def _find_chunk(self, keys: tuple[bytes, ...], found: dict[bytes, bytes]) -> list[int]:
+        """Add what is intact; returns the numbers of the rows that are not."""
         marks = ",".join("?" * len(keys))
         sql = f"SELECT id, key, checksum, payload FROM records WHERE key IN ({marks})"  # noqa: S608 - only marks
-        for number, *row in self._db.execute(sql, keys).fetchall():
-            if intact(*row):
-                found[row[0]] = row[2]
-            else:
-                self._quarantine(number)
+        rows = self._db.execute(sql, keys).fetchall()
+        found.update({row[1]: row[3] for row in rows if intact(*row[1:])})
+        return [row[0] for row in rows if not intact(*row[1:])]
 
     def _quarantine(self, number: int) -> None:
         """Take out a record that was intact when the file was opened, so that it can be written again."""

@@ -42,12 +42,16 @@ def row(key: bytes, payload: bytes) -> Row:
     return key, checksum(key, payload), payload
 
 
-def complaint(path: Path, payloads: Payloads, *, may_lose: bool) -> str:
+def complaint(path: Path, payloads: Payloads, *, may_lose: bool, later: bool) -> str:
     """What is wrong with how a damaged journal is treated; empty when nothing is."""
     try:
-        store = RecordStore(path)
+        store = RecordStore(path, examined_at_once=-1 if later else 1_000_000)
     except JournalError as error:
         return "" if str(path) in str(error) and error.remedy else f"does not explain: {error!r}"
+    read = store.find(payloads)
+    if any(read[key] != payloads[key] for key in read):
+        return "a wrong payload before the examination"
+    store.examine()
     found = store.find(payloads)
     done = store.statistics()
     if any(found[key] != payloads[key] for key in found):
@@ -62,7 +66,9 @@ def complaint(path: Path, payloads: Payloads, *, may_lose: bool) -> str:
     return "" if healed == payloads else "what was lost cannot be written again"
 
 
-def complaints(journal: Path, companion: str, damaged: Damaged, payloads: Payloads, *, may_lose: bool) -> list[str]:
+def complaints(
+    journal: Path, companion: str, damaged: Damaged, payloads: Payloads, *, may_lose: bool, later: bool = False
+) -> list[str]:
     original = {c: f.read_bytes() for c in ("", "-wal", ".lock") if (f := journal.with_name(journal.name + c)).exists()}
     folder = journal.with_name("damaged")
     said, tried = [], 0
@@ -70,7 +76,7 @@ def complaints(journal: Path, companion: str, damaged: Damaged, payloads: Payloa
         folder.mkdir()
         for name, content in {**original, companion: data}.items():
             (folder / f"run.journal{name}").write_bytes(content)
-        if problem := complaint(folder / "run.journal", payloads, may_lose=may_lose):
+        if problem := complaint(folder / "run.journal", payloads, may_lose=may_lose, later=later):
             said.append(f"{what}: {problem}")
         shutil.rmtree(folder)
         tried += 1
@@ -81,40 +87,47 @@ def complaints(journal: Path, companion: str, damaged: Damaged, payloads: Payloa
 STEPS = [pytest.param(149, id="some"), pytest.param(1, id="all", marks=[pytest.mark.chaos, pytest.mark.timeout(3600)])]
 
 
+@pytest.mark.parametrize("later", [False, True], ids=["at-once", "later"])
 @pytest.mark.parametrize("step", STEPS)
 class TestDamage:
-    def test_no_changed_byte_goes_unseen(self, journal: Path, payloads: Payloads, step: int) -> None:
-        assert complaints(journal, "", flips(step), payloads, may_lose=False) == []
+    def test_no_changed_byte_goes_unseen(self, journal: Path, payloads: Payloads, step: int, later: bool) -> None:
+        assert complaints(journal, "", flips(step), payloads, may_lose=False, later=later) == []
 
-    def test_no_changed_byte_of_the_log_goes_unseen(self, killed_journal: Path, payloads: Payloads, step: int) -> None:
-        assert complaints(killed_journal, "-wal", flips(step * 5), payloads, may_lose=False) == []
+    def test_no_changed_byte_of_the_log_goes_unseen(
+        self, killed_journal: Path, payloads: Payloads, step: int, later: bool
+    ) -> None:
+        assert complaints(killed_journal, "-wal", flips(step * 5), payloads, may_lose=False, later=later) == []
 
     def test_no_changed_byte_beneath_a_log_goes_unseen(
-        self, killed_journal: Path, payloads: Payloads, step: int
+        self, killed_journal: Path, payloads: Payloads, step: int, later: bool
     ) -> None:
-        assert complaints(killed_journal, "", flips(step * 3), payloads, may_lose=False) == []
+        assert complaints(killed_journal, "", flips(step * 3), payloads, may_lose=False, later=later) == []
 
-    def test_no_cut_of_the_file_goes_unseen(self, journal: Path, payloads: Payloads, step: int) -> None:
+    def test_no_cut_of_the_file_goes_unseen(self, journal: Path, payloads: Payloads, step: int, later: bool) -> None:
         # A file of no bytes is a new journal: nothing is left that could tell.
         assert [
-            c for c in complaints(journal, "", cuts(step * 3), payloads, may_lose=False) if "after 0:" not in c
+            c
+            for c in complaints(journal, "", cuts(step * 3), payloads, may_lose=False, later=later)
+            if "after 0:" not in c
         ] == []
 
-    def test_no_cut_of_the_log_goes_unseen(self, killed_journal: Path, payloads: Payloads, step: int) -> None:
-        assert complaints(killed_journal, "-wal", cuts(step * 7), payloads, may_lose=False) == []
+    def test_no_cut_of_the_log_goes_unseen(
+        self, killed_journal: Path, payloads: Payloads, step: int, later: bool
+    ) -> None:
+        assert complaints(killed_journal, "-wal", cuts(step * 7), payloads, may_lose=False, later=later) == []
 
     def test_after_a_power_cut_no_changed_byte_of_the_log_goes_unseen(
-        self, killed_journal: Path, payloads: Payloads, step: int
+        self, killed_journal: Path, payloads: Payloads, step: int, later: bool
     ) -> None:
         Path(f"{killed_journal}.lock").unlink()
-        assert complaints(killed_journal, "-wal", flips(step * 7), payloads, may_lose=False) == []
+        assert complaints(killed_journal, "-wal", flips(step * 7), payloads, may_lose=False, later=later) == []
 
     def test_after_a_power_cut_a_log_that_was_cut_gives_nothing_wrong(
-        self, killed_journal: Path, payloads: Payloads, step: int
+        self, killed_journal: Path, payloads: Payloads, step: int, later: bool
     ) -> None:
         # A log that ends with a commit is whole: nothing says that it was once longer.
         Path(f"{killed_journal}.lock").unlink()
-        assert complaints(killed_journal, "-wal", cuts(step * 7), payloads, may_lose=True) == []
+        assert complaints(killed_journal, "-wal", cuts(step * 7), payloads, may_lose=True, later=later) == []
 
 
 def overwrite(path: Path, place: int, data: bytes) -> None:
