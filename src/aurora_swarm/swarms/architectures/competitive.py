@@ -68,11 +68,11 @@ class Competitive(Architecture, frozen=True):
         needed = least(self.quorum, size)
         panel = session.panel(self.competitors, "compete", self.schema)
         if self.evaluation == AGREEMENT:
-            vote = await sequential_vote(panel, task, size, sure=self.sure, key=self.key, quorum=self.quorum)
+            vote = await sequential_vote(panel, task, size, sure=self.sure, key=self.key)
             heard = vote.responses
-            return session.outcome(
-                vote.winner, confidence=vote.confidence, n_ok=heard.n_ok, n_failed=heard.n_failed, error=vote.error
-            )
+            if not vote.decided_early and heard.n_ok < needed:
+                return session.short(heard, needed)
+            return session.outcome(vote.winner, confidence=vote.confidence, n_ok=heard.n_ok, n_failed=heard.n_failed)
         answers = Gathered(await panel.send_all([task] * size))
         if answers.n_ok < needed:
             return session.short(answers, needed)
