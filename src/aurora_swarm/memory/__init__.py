@@ -1,1 +1,4 @@
-"""What agents share: vector stores, embedders, and texts cut into passages."""
+"""What agents share: texts with vectors, found by their meaning.
+
+`memory.open.open_store` opens a store by URL.
+"""
