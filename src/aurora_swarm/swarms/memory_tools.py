@@ -69,9 +69,12 @@ class _Place:
         return collection
 
     async def _leave(self, url: str) -> None:
+        # Counted before anything is awaited: who is cancelled while waiting for the lock has left all the same.
+        self._users -= 1
+        if self._users or url.startswith(_LASTS):
+            return
         async with self._lock:
-            self._users -= 1
-            if self._users == 0 and self._stack is not None and not url.startswith(_LASTS):
+            if self._users == 0 and self._stack is not None:
                 stack, self._stack, self._collection = self._stack, None, None
                 await stack.aclose()
 

@@ -17,6 +17,7 @@ from aurora_swarm.agents.structured import OutputSpec
 from aurora_swarm.agents.turns import Rules, ToolChoice
 from aurora_swarm.batch.run import context_rule
 from aurora_swarm.batch.spec import Schema
+from aurora_swarm.errors import AgentError
 from aurora_swarm.pools.pool import Pool
 from aurora_swarm.tools.definition import AnyTool
 from aurora_swarm.tools.pool import ToolPool
@@ -105,7 +106,10 @@ class Mind:
             answer = await self.tools.call(call, granted, again=again)
             return ToolReport(answer.text, answer.executed, answer.in_doubt)
 
-        return await run_agent(await self._task(thought), ask, use, purse=purse)
+        try:
+            return await run_agent(await self._task(thought), ask, use, purse=purse)
+        except AgentError as error:  # a rein's, before a first call that was placed ahead of the conversation
+            return AgentResult(index=0, key=thought.agent, ok=False, output=None, error=error)
 
     async def _task(self, thought: Thought) -> Task:
         schema = thought.schema

@@ -82,8 +82,11 @@ class Model:
             return self._mind
 
     async def _leave(self) -> None:
+        # Counted before anything is awaited: who is cancelled while waiting for the lock has left all the same.
+        self._users -= 1
+        if self._users:
+            return
         async with self._lock:
-            self._users -= 1
             if self._users == 0 and self._stack is not None:
                 stack, self._stack, self._mind = self._stack, None, None
                 await stack.aclose()

@@ -20,10 +20,19 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.up = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._stopping.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.up.set()
+
+    async def main_loop(self) -> None:
+        """Waits instead of looking ten times a second, which serves to send the date; we do not."""
+        await self._stopping.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -50,7 +59,7 @@ def bound(host: str, port: int) -> socket.socket:
 
 @asynccontextmanager
 async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None]:
-    """Serve until the context is left, which takes a fifth of a second.
+    """Serve until the context is left, which takes a tenth of a second.
 
     Args:
         app: What answers.
@@ -64,6 +73,7 @@ async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None
         log_config=None,
         access_log=False,
         server_header=False,
+        date_header=False,
         timeout_graceful_shutdown=_FAREWELL_S,
     )
     server = _Server(config)
@@ -72,7 +82,7 @@ async def served(app: Starlette, listening: socket.socket) -> AsyncIterator[None
         await _first(task, server.up)
         yield
     finally:
-        server.should_exit = True
+        server.stop()
         try:
             await task
         finally:
