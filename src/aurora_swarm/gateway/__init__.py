@@ -1,0 +1,1 @@
+"""The fleet and its swarms as a service to others."""
