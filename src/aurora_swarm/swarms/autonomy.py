@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from aurora_swarm.agents.budgets import Purse
-from aurora_swarm.errors import AuroraSwarmError, BudgetError, InvalidOutputError, PlanError
+from aurora_swarm.errors import AuroraSwarmError, BudgetError, InvalidOutputError, PlanError, TaskCancelledError
 from aurora_swarm.patterns.fan_in import cut
 from aurora_swarm.ports.store import Collection, Document, VectorStore
 from aurora_swarm.swarms.mind import Mind, Rein, Thought
@@ -21,14 +21,17 @@ from aurora_swarm.swarms.planning import (
     TASK_TOKENS,
     TITLE_CHARS,
     Draft,
+    Mended,
     drafts_of,
     further_prompt,
     further_schema,
     mend,
+    normalised,
     plan_prompt,
     plan_schema,
+    whole_drafts,
 )
-from aurora_swarm.swarms.work import TaskRecord, TaskSpec
+from aurora_swarm.swarms.work import TaskRecord
 from aurora_swarm.tools.definition import AnyTool
 from aurora_swarm.values.reply import Usage
 
@@ -112,13 +115,17 @@ class Planner:
             schema=plan_schema(most, skills),
             tools=self._tools,
             max_turns=TURNS_WITH_TOOLS if self._tools else 1,
+            max_retries=1,
             max_tokens=most * TASK_TOKENS,
         )
         try:
             mended = mend(await self._drafts(thought), most=most)
         except InvalidOutputError as error:
-            return self._one_task(f"the planner's answer was not valid: {error.problem}")
-        except BudgetError as error:
+            mended = mend(whole_drafts(error.text, most, skills), most=most)
+            if not mended.drafts:
+                return self._one_task("the planner gave no valid plan")
+            mended = Mended(mended.drafts, ("the plan was cut off, and its whole tasks were taken", *mended.notes))
+        except (BudgetError, TaskCancelledError) as error:
             return Planned(error=error)
         except AuroraSwarmError as error:
             return Planned(error=PlanError(f"no plan came: {error}", remedy=error.remedy))
@@ -146,6 +153,7 @@ class Planner:
             schema=further_schema(most),
             tools=self._tools,
             max_turns=TURNS_WITH_TOOLS if self._tools else 1,
+            max_retries=1,
             max_tokens=most * TASK_TOKENS,
         )
         return await self._drafts(thought)
@@ -182,19 +190,20 @@ class Novelty:
         memory: Where they are compared by their meaning; None to go by their words.
 
     Attributes:
+        known: What tasks that are there say and are called, `normalised`.
         notes: What went wrong with the memory, in sentences; then words alone decide.
     """
 
     def __init__(self, run: str, memory: VectorStore | None = None) -> None:
         self._run = run
         self._memory = memory
-        self.keys: set[str] = set()
+        self.known: set[str] = set()
         self.notes: list[str] = []
 
     async def new(self, drafts: Sequence[Draft]) -> list[Draft]:
         """Those drafts that mean something new, which from now on nothing else may mean."""
         found = [draft for draft in drafts if await self._is_new(draft)]
-        self.keys |= {draft.key for draft in found}
+        self.known |= {key for draft in found for key in (draft.key, normalised(draft.title))}
         return found
 
     async def _is_new(self, draft: Draft) -> bool:
@@ -215,8 +224,3 @@ class Novelty:
             return False
         await kept.upsert([Document(id=f"{self._run}:{key}", text=text, metadata={"run": self._run})])
         return True
-
-
-def titles_of(specs: Sequence[TaskSpec]) -> list[str]:
-    """What tasks are called."""
-    return [spec.title for spec in specs]

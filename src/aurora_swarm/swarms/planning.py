@@ -2,8 +2,10 @@
 
 Pure. What a model proposes is mended by these rules, in this order; each that was needed is said in a note:
 
+0. Of an answer that was cut off, the tasks that are whole are taken.
 1. A task that says nothing is dropped. One without a title is called by the beginning of its instructions.
-2. A task that repeats an earlier one, or one that is there already, is dropped; what builds on it builds on that one.
+2. A task that repeats an earlier one is dropped; what builds on it builds on the earlier. A further task that has the
+   instructions or the title of one that is there already is dropped too.
 3. What is beyond the number of tasks that are wanted is dropped, the last ones first.
 4. A dependency on a task that is not there, or on the task itself, is dropped.
 5. A dependency that would close a circle is dropped, where dependencies are taken in the order of the plan.
@@ -11,19 +13,23 @@ Pure. What a model proposes is mended by these rules, in this order; each that w
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
 
+from aurora_swarm.agents.structured import OutputSpec
 from aurora_swarm.batch.hoisting import fenced
+from aurora_swarm.errors import InvalidOutputError
 from aurora_swarm.patterns.fan_in import cut
 from aurora_swarm.swarms.work import TaskRecord, TaskSpec
 from aurora_swarm.tools.texts import estimated_tokens
 
-TITLE_CHARS, INSTRUCTIONS_CHARS = 80, 400
+TITLE_CHARS, INSTRUCTIONS_CHARS = 80, 300
 """Characters that a title and the instructions of a proposed task may have."""
 
 TASK_TOKENS = 160
@@ -38,6 +44,7 @@ OBJECTIVE_TOKENS = 1_000
 LISTED = 40
 """Titles of tasks that are there already which a planner is told; the latest."""
 
+_JSON = json.JSONDecoder()
 _WORD = re.compile(r"\w+")
 
 PLANNER = (
@@ -94,8 +101,8 @@ def plan_schema(most: int, skills: Collection[str] = ()) -> dict[str, Any]:
         most: Tasks.
         skills: Those that workers have; none are asked for where there are none.
     """
-    numbers = {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": most}, "maxItems": min(most, 8)}
-    fields: dict[str, Any] = _FIELDS | {"after": numbers}
+    numbers = {"type": "integer", "minimum": 1, "maximum": most}
+    fields: dict[str, Any] = _FIELDS | {"after": {"type": "array", "items": numbers, "maxItems": min(most, 8)}}
     if skills:
         fields["skills"] = {"type": "array", "items": {"enum": sorted(skills)}, "maxItems": min(len(skills), 3)}
     return _listing(fields, 1, most)
@@ -171,18 +178,35 @@ def drafts_of(output: Mapping[str, Any]) -> list[Draft]:
     ]
 
 
+def whole_drafts(text: str, most: int, skills: Collection[str] = ()) -> list[Draft]:
+    """The whole tasks of an answer that was cut off; none where they do not keep to `plan_schema`."""
+    _, found, rest = text.partition('"tasks"')
+    place = rest.find("[") + 1 if found else 0
+    tasks: list[dict[str, Any]] = []
+    while place and (begin := rest.find("{", place)) >= 0:
+        try:
+            task, place = _JSON.raw_decode(rest, begin)
+        except (ValueError, RecursionError):
+            break
+        tasks.append(task)
+    try:
+        return drafts_of(OutputSpec(plan_schema(most, skills)).parse(json.dumps({"tasks": tasks})).value)
+    except InvalidOutputError:
+        return []
+
+
 def normalised(text: str) -> str:
     """A text without what does not change its meaning: case, punctuation, spaces, forms of one letter."""
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def mend(drafts: Sequence[Draft], *, most: int, known: Collection[str] = ()) -> Mended:
+def mend(drafts: Sequence[Draft], *, most: int, known: AbstractSet[str] = frozenset()) -> Mended:
     """A plan that can be worked on, by the rules at the top of this module.
 
     Args:
         drafts: As proposed.
         most: Tasks that are wanted.
-        known: `Draft.key` of tasks that are there already.
+        known: What tasks that are there already say, and are called, `normalised`.
     """
     kept, places, notes = _distinct(drafts, known)
     if len(kept) > most:
@@ -205,7 +229,7 @@ def mend(drafts: Sequence[Draft], *, most: int, known: Collection[str] = ()) -> 
     return Mended(tuple(mended), tuple(notes))
 
 
-def _distinct(drafts: Sequence[Draft], known: Collection[str]) -> tuple[list[Draft], dict[int, int], list[str]]:
+def _distinct(drafts: Sequence[Draft], known: AbstractSet[str]) -> tuple[list[Draft], dict[int, int], list[str]]:
     """Tasks that say something new, the place that each number stands for, and what was dropped."""
     kept: list[Draft] = []
     places: dict[int, int] = {}
@@ -214,7 +238,7 @@ def _distinct(drafts: Sequence[Draft], known: Collection[str]) -> tuple[list[Dra
     for number, draft in enumerate(drafts, 1):
         if not draft.key:
             empty += 1
-        elif draft.key in known or draft.key in seen:
+        elif draft.key in seen or not known.isdisjoint((draft.key, normalised(draft.title))):
             repeated += 1
             if draft.key in seen:
                 places[number] = seen[draft.key]

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from aurora_swarm.agents.budgets import Purse
-from aurora_swarm.errors import AuroraSwarmError, BudgetError, QuorumError
+from aurora_swarm.errors import AuroraSwarmError, BudgetError, QuorumError, TaskCancelledError
 from aurora_swarm.ports.store import VectorStore
 from aurora_swarm.swarms.autonomy import Novelty, Planner
 from aurora_swarm.swarms.consolidation import CONSOLIDATE, consolidate
 from aurora_swarm.swarms.happenings import Consolidating, PlanMade, SwarmEvent, TaskEnded, TasksAdded, WorkersScaled
+from aurora_swarm.swarms.helm import Helm
 from aurora_swarm.swarms.ids import new_id
 from aurora_swarm.swarms.planning import depth_of, losses, mend, specs_of
 from aurora_swarm.swarms.session import Session
@@ -21,6 +22,9 @@ from aurora_swarm.tools.definition import AnyTool
 from aurora_swarm.values.reply import Usage
 
 Tell = Callable[[SwarmEvent], None]
+
+SIDE_BY_SIDE = "the answers stand side by side"
+"""How a note begins that says that answers were not consolidated."""
 
 _IN_HAND = (TaskState.READY, TaskState.RUNNING, TaskState.PAUSED)
 
@@ -56,17 +60,21 @@ class Pursuit:
         session: Open; nothing is on its board.
         way: How.
         objective: What is wanted.
+        helm: Its controls.
         tell: Told what happens, as it happens.
         purse: Out of which plan and consolidation are paid.
     """
 
-    def __init__(self, session: Session, way: Way, objective: str, tell: Tell, purse: Purse | None) -> None:
+    def __init__(
+        self, session: Session, way: Way, objective: str, *, helm: Helm, tell: Tell, purse: Purse | None
+    ) -> None:
         self._session = session
+        self._helm = helm
         self._way = way
         self._objective = objective
         self._tell = tell
         self._purse = purse
-        self._planner = Planner(session.mind, objective, tools=way.tools, purse=purse)
+        self._planner = Planner(session.mind, objective, tools=way.tools, purse=purse, rein=helm.planning)
         self._novelty = Novelty(session.id, way.memory)
         self._specs: dict[str, TaskSpec] = {}
         self._workers = 0
@@ -79,8 +87,10 @@ class Pursuit:
         """To the end; what fails is in the outcome. Cancelling cancels all that is under way."""
         self._session.phase = "planning"
         planned = await self._planner.plan(self._way.max_tasks, context=context, skills=self._way.skills)
-        if planned.error is not None:
-            return self._outcome(error=planned.error)
+        if planned.error is not None or self._helm.is_cancelled:
+            return self._outcome(
+                error=planned.error or TaskCancelledError("the run was cancelled before it had a plan")
+            )
         self._notes += planned.notes
         plan = specs_of(await self._novelty.new(planned.drafts) or planned.drafts, new_id)
         self._tell(PlanMade(tuple(plan), planned.notes))
@@ -110,16 +120,19 @@ class Pursuit:
     async def _work(self) -> None:
         """Until every task is final, and no result brings about another one."""
         seen: set[str] = set()
+        told: set[tuple[str, int]] = set()
         reviews: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as group:
             while True:
                 async for record in self._session.results():
-                    if record.id in seen:
+                    end = (record.id, len(record.history))  # one that was requeued ends again
+                    if end in told:
                         continue
-                    seen.add(record.id)
+                    told.add(end)
                     self._scale()
                     self._tell(TaskEnded(record))
-                    if self._may_go_on(record):
+                    if record.id not in seen and self._may_go_on(record):
+                        seen.add(record.id)
                         review = group.create_task(self._review(record))
                         reviews.add(review)
                         review.add_done_callback(reviews.discard)
@@ -133,6 +146,7 @@ class Pursuit:
         return (
             self._way.auto
             and record.ok
+            and not self._helm.is_cancelled
             and len(self._specs) < self._way.max_tasks
             and depth_of(record.id, self._specs) < self._way.max_depth
             and not any(isinstance(error, BudgetError) for error in self._failed_reviews)
@@ -148,9 +162,9 @@ class Pursuit:
             return
         async with self._adding:  # two results may propose the same
             most = self._way.max_tasks - len(self._specs)
-            mended = mend(proposed, most=max(most, 0), known=self._novelty.keys)
+            mended = mend(proposed, most=max(most, 0), known=self._novelty.known)
             specs = specs_of(await self._novelty.new(mended.drafts), new_id, parent=record.id)
-            if specs and self._session.phase == "working":
+            if specs and not self._helm.is_cancelled:
                 self._tell(TasksAdded(tuple(specs), record.id))
                 self._add(specs)
 
@@ -167,12 +181,17 @@ class Pursuit:
         answers = [(record.spec.title, record.text) for record in done]
         self._tell(Consolidating(len(answers)))
         summary = await consolidate(
-            self._session.mind, self._objective, answers, instruction=self._way.instruction, purse=self._purse
+            self._session.mind,
+            self._objective,
+            answers,
+            instruction=self._way.instruction,
+            purse=self._purse,
+            rein=self._helm.consolidating,
         )
         self._spent += summary.usage
         if not summary.ok:
             kind = summary.error.kind if summary.error is not None else "unknown"
-            self._notes.append(f"the answers stand side by side, for they could not be made one ({kind})")
+            self._notes.append(f"{SIDE_BY_SIDE}, for they could not be made one ({kind})")
             return self._outcome(answer="\n\n".join(f"{title}\n\n{text}" for title, text in answers))
         self._notes += [
             f"not in the answer: {answers[place][0]!r} (its consolidation failed)" for place in summary.missing

@@ -12,6 +12,7 @@ from aurora_swarm.errors import UsageError
 from aurora_swarm.ports.store import VectorStore
 from aurora_swarm.swarms.consolidation import CONSOLIDATE, check_consolidate
 from aurora_swarm.swarms.happenings import Listeners, OnEvent, SwarmBegan, SwarmEnded, SwarmEvent
+from aurora_swarm.swarms.helm import Helm
 from aurora_swarm.swarms.orchestrator import Orchestrator
 from aurora_swarm.swarms.planning import shared_context
 from aurora_swarm.swarms.pursuit import Pursuit, Way
@@ -150,8 +151,10 @@ class Swarm:
             work.leave()
         told = shared_context(wanted, context)
         async with self.orchestrator.open(purse=work, context=told, objective=wanted) as session:
-            listeners.tell(SwarmBegan(wanted, session))
-            outcome = await Pursuit(session, self._way, wanted, listeners.tell, own).run(context)
+            helm = Helm(session, own)
+            listeners.tell(SwarmBegan(wanted, helm))
+            pursuit = Pursuit(session, self._way, wanted, helm=helm, tell=listeners.tell, purse=own)
+            outcome = await pursuit.run(context)
             session.phase = "ended"
         outcome = msgspec.structs.replace(outcome, notes=(*outcome.notes, *listeners.notes))
         listeners.tell(SwarmEnded(outcome))

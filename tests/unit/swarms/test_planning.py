@@ -23,6 +23,7 @@ from aurora_swarm.swarms.planning import (
     plan_prompt,
     plan_schema,
     specs_of,
+    whole_drafts,
 )
 from aurora_swarm.swarms.work import TaskRecord, TaskSpec, TaskState
 
@@ -69,7 +70,8 @@ def test_tasks_repeat_each_other_by_their_instructions_rather_than_by_their_titl
 
 
 def test_a_task_that_is_there_already_is_dropped():
-    mended = mend([draft("Read"), draft("Write", 1)], most=5, known={normalised("read")})
+    plan = [draft("Read"), draft("Write", 1), draft("weigh!", instructions="Differently.")]
+    mended = mend(plan, most=5, known={normalised("read"), normalised("Weigh")})
     assert titles(mended) == ["Write"]
     assert mended.drafts[0].after == ()
 
@@ -147,6 +149,22 @@ def test_a_plan_is_held_to_bounded_lists_and_strings():
         with pytest.raises(InvalidOutputError):
             spec.parse(json.dumps(wrong))
     assert drafts_of(OutputSpec(further_schema(2)).parse('{"tasks": []}').value) == []
+
+
+def test_of_a_plan_that_was_cut_off_the_whole_tasks_are_taken():
+    whole = '{"tasks": [{"title":"a","instructions":"{x}","after":[]},\n {"title":"b","instructions":"","after":[1]}'
+    assert [each.title for each in whole_drafts(whole + ', {"title":"c","instr', 4)] == ["a", "b"]
+    assert [each.after for each in whole_drafts(whole, 4)] == [(), (1,)]
+    for text in (
+        "",
+        "no plan",
+        '{"tasks": [',
+        '{"tasks": [{"title": "a',
+        '{"tasks": [{"name":"a"}, {"na',
+        whole + "{" * 99,
+    ):
+        assert len(whole_drafts(text, 4)) == (2 if text.startswith(whole) else 0)
+    assert whole_drafts(whole, 1) == []
 
 
 def test_what_others_wrote_stands_in_envelopes_that_it_cannot_close():
