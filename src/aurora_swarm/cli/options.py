@@ -11,6 +11,7 @@ import msgspec
 import typer
 
 from aurora_swarm.errors import InputError, UsageError
+from aurora_swarm.inputs.files import without_credentials
 from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.settings import Settings, load_settings
 from aurora_swarm.values.budget import Budget, Price
@@ -230,5 +231,5 @@ def _check_addresses(backends: Sequence[str]) -> None:
         try:
             describe(backend)
         except InputError as error:
-            error.source = error.source or backend
+            error.source = error.source or without_credentials(backend)
             raise

@@ -118,9 +118,14 @@ def _sync_folder(folder: Path) -> None:
 
 def show(text: str) -> str:
     """Text from a file as an error may quote it: short, escaped, without credentials."""
-    redacted = re.sub(r"[^/\s]*@", "***@", text[: 20 * _SHOWN_CHARS])
-    cut = redacted if len(redacted) <= _SHOWN_CHARS else redacted[:_SHOWN_CHARS] + "..."
+    whole = without_credentials(text[: 20 * _SHOWN_CHARS])
+    cut = whole if len(whole) <= _SHOWN_CHARS else whole[:_SHOWN_CHARS] + "..."
     return ascii(cut) if not cut.isprintable() else repr(cut)
+
+
+def without_credentials(text: str) -> str:
+    """A text without what stands before an ``@``, which may be a user's name and password."""
+    return re.sub(r"[^/\s]*@", "***@", text)
 
 
 def describe(value: object) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from aurora_swarm.errors import InputError
+from aurora_swarm.inputs.files import without_credentials
 from aurora_swarm.inputs.hostfile import parse_endpoint
 from aurora_swarm.transports.kinds import PRIORITY, PROVIDERS
 from aurora_swarm.transports.mixed import MODEL
@@ -51,7 +52,9 @@ def endpoint_of(text: str) -> tuple[str, AgentEndpoint]:
         return PLAIN, _tagged(parse_endpoint(address), tags)
     if scheme not in SCHEMES:
         known = ", ".join(f"{each}://" for each in SCHEMES)
-        raise InputError(f"unknown backend {scheme}://", source=text, remedy=f"use one of: {known}")
+        raise InputError(
+            f"unknown backend {scheme}://", source=without_credentials(text), remedy=f"use one of: {known}"
+        )
     return scheme, _tagged(_located(scheme, rest.rstrip("/"), address), tags)
 
 
@@ -72,7 +75,9 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
     tags = dict(parse_qsl(query, keep_blank_values=True))
     unknown = sorted(tags.keys() - {PRIORITY})
     if unknown:
-        raise InputError(f"?{unknown[0]} is not known", source=text, remedy=f"the only one is ?{PRIORITY}=1")
+        raise InputError(
+            f"?{unknown[0]} is not known", source=without_credentials(text), remedy=f"the only one is ?{PRIORITY}=1"
+        )
     return address, {**tags, **({MODEL: unquote(model)} if model else {})}
 
 
