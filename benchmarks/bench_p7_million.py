@@ -46,11 +46,13 @@ class Sample(msgspec.Struct, frozen=True):
         at_s: Seconds since the process began.
         done: Results in its file.
         rss_mib: Memory that is its own.
+        files: Files that it has open, most of them connections.
     """
 
     at_s: float
     done: int
     rss_mib: float
+    files: int
 
 
 class Seen(msgspec.Struct):
@@ -104,7 +106,7 @@ def watch(process: subprocess.Popen[bytes], output: Path, began: float, stop_at:
         bytes_per_line = bytes_per_line or _line_length(output)
         done = size // bytes_per_line if bytes_per_line else 0
         if rss := resident_mib(process.pid):
-            yield Sample(time.perf_counter() - began, done, rss)
+            yield Sample(time.perf_counter() - began, done, rss, open_files(process.pid))
         if stop_at is not None and done >= stop_at:
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -127,6 +129,14 @@ def resident_mib(pid: int) -> float:
     except OSError:
         return 0.0
     return next((int(line.split()[1]) / 1024 for line in text.splitlines() if line.startswith("RssAnon")), 0.0)
+
+
+def open_files(pid: int) -> int:
+    """How many files a process has open; 0 when it is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - a count is all that is wanted
+    except OSError:
+        return 0
 
 
 def growth(seen: Seen, since: float = 0.0, until: float = 1.0) -> tuple[float, float, float]:
@@ -172,7 +182,7 @@ async def measure() -> harness.Report:
         f"`aurora-swarm map` over {INPUTS:,} lines, {IN_FLIGHT} in flight, {ENDPOINTS} simulated servers of "
         f"{PLAN.latency_s * 1000:.0f} ms; the client on one core, the servers on the other. Memory is what the process "
         f"holds (RssAnon), from {WARM_UP:.0%} of the inputs on.",
-        ("run", "inputs/s", "first result [s]", "memory at 10 % [MiB]", "most later [MiB]", "grows by"),
+        ("run", "inputs/s", "first result [s]", "memory at 10 % [MiB]", "most later [MiB]", "grows by", "open files"),
     )
     folder = Path(tempfile.mkdtemp(prefix="p7-", dir=scratch()))
     try:
@@ -222,6 +232,10 @@ def compare_resumed(report: harness.Report, folder: Path, fleet: RemoteFleet) ->
     report.goal("results that were in the file at SIGKILL, and are not resumed", max(0, kept - resumed), at_most=0)
     report.goal("requests of the resumed run beyond one per missing result", max(0, repeated), at_most=4 * ENDPOINTS)
     report.notes.append("Requests of the resumed run include those that ask the servers who they are.")
+    report.notes.append(
+        "A connection takes about 45 KiB, and there are as many as requests under way: memory follows how many of the "
+        f"{IN_FLIGHT} agents happen to be asking at a time, and does not grow with the inputs."
+    )
 
 
 def whole_lines(path: Path) -> int:
@@ -232,7 +246,9 @@ def whole_lines(path: Path) -> int:
 
 def judge(report: harness.Report, name: str, seen: Seen, grown: tuple[float, float, float]) -> None:
     """One run: its line and its figures."""
-    report.row(name, INPUTS / seen.wall_s, seen.first_s, grown[0], grown[1], f"{grown[2] - 1:+.1%}")
+    files = [sample.files for sample in seen.samples if sample.done]
+    span = f"{min(files)} to {max(files)}"
+    report.row(name, INPUTS / seen.wall_s, seen.first_s, grown[0], grown[1], f"{grown[2] - 1:+.1%}", span)
     report.goal(f"{name}: memory against that at {WARM_UP:.0%}", grown[2], at_most=1.05)
     report.goal(f"{name}: first result after the command began", seen.first_s, at_most=1.0, unit="s")
     print(f"{name}: {seen.wall_s:.1f} s", file=sys.stderr, flush=True)
