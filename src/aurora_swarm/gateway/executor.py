@@ -75,11 +75,11 @@ class SwarmExecutor(AgentExecutor):
                 await running.tell(updater)
         finally:
             await _ended(running.work)
-            del self._running[task_id]
+            self._running.pop(task_id, None)
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         """End an order, and report what it has spent."""
-        running = self._running.get(context.task_id or "")
+        running = self._running.pop(context.task_id or "", None)
         updater = TaskUpdater(event_queue, context.task_id or "", context.context_id or "")
         if running is None:
             await updater.cancel()
@@ -95,7 +95,7 @@ class SwarmExecutor(AgentExecutor):
 
     def _begin(self, message: Message) -> _Running:
         if len(self._running) >= self._width:
-            raise UsageError(f"{len(self._running)} objectives are under way here, and no more may be")
+            raise UsageError(f"no more than {self._width} at a time are taken here, and so many are under way")
         order, errand = _order_in(message), Errand()
         doing = carry_out(self._member, order, purse=self._purse, price=self._price, told=errand)
         return _Running(order, asyncio.create_task(doing), errand)

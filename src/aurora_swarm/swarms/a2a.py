@@ -12,7 +12,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from aurora_swarm.errors import InputError, MemberLostError, TaskCancelledError, UsageError
+from aurora_swarm.errors import AgentError, InputError, MemberLostError, TaskCancelledError, UsageError
+from aurora_swarm.swarms.findings import encodable
+from aurora_swarm.swarms.grants import Spent
 from aurora_swarm.swarms.remote import INTRODUCTION_S, Card, Errand
 from aurora_swarm.swarms.wire import Order, Report, order_to_data, report_from_data
 from aurora_swarm.swarms.work import SwarmOutcome
@@ -187,17 +189,20 @@ class _Reading:
             return report
         said = _text_of(self._said)
         if self._state == states.TASK_STATE_CANCELED:
-            error = TaskCancelledError(f"{address} cancelled the task")
-            return Report(outcome=SwarmOutcome(objective=order.objective or "", answer="", error=error))
+            return _without_answer(order, TaskCancelledError(f"{address} cancelled the task"))
+        if self._state == states.TASK_STATE_REJECTED:
+            return _without_answer(order, AgentError(f"{address} did not take the task: {said}"), Spent())
         answer = _text_of(self._parts) or said
         if self._state == states.TASK_STATE_COMPLETED and answer:
             return Report(outcome=SwarmOutcome(objective=order.objective or "", answer=answer))
         name = "no state" if self._state is None else states.Name(self._state).removeprefix("TASK_STATE_").lower()
-        if self._state == states.TASK_STATE_REJECTED:
-            self.errand.begun = False
         raise MemberLostError(
             f"{address} ended at {name}" + (f": {said}" if said else ""), remedy="see what that swarm's own log says"
         )
+
+
+def _without_answer(order: Order, error: AgentError, spent: Spent | None = None) -> Report:
+    return Report(outcome=SwarmOutcome(objective=order.objective or "", answer="", error=error), spent=spent)
 
 
 def _states() -> Any:
@@ -229,7 +234,7 @@ def _request(order: Order) -> Any:
 
     parts = [new_data_part(order_to_data(order), ORDER)]
     if order.objective:
-        parts.insert(0, new_text_part(order.objective))
+        parts.insert(0, new_text_part(encodable(order.objective)))
     message: Message = new_message(parts, role=Role.ROLE_USER)
     return SendMessageRequest(
         message=message, configuration=SendMessageConfiguration(accepted_output_modes=["text/plain", REPORT])

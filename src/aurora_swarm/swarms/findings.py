@@ -53,7 +53,7 @@ def in_envelope(findings: Sequence[Finding], tokens: int) -> str:
 def _line(finding: Finding, room: int) -> str:
     found = cut(finding.found, _tokens(finding.found), max(room, 1))
     data = {"about": finding.about, "by": finding.by, "found": found}
-    return msgspec.json.encode({name: _encodable(text) for name, text in data.items() if text}).decode()
+    return msgspec.json.encode({name: encodable(text) for name, text in data.items() if text}).decode()
 
 
 def _shares(wanted: Sequence[int], room: int) -> list[int]:
@@ -65,7 +65,7 @@ def _shares(wanted: Sequence[int], room: int) -> list[int]:
     return shares
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """The text; lone surrogates, which no JSON holds, become question marks."""
     return text.encode(errors="replace").decode()
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Protocol
 
 import msgspec
 
 from aurora_swarm.agents.budgets import Purse
-from aurora_swarm.errors import AuroraSwarmError, BudgetError, MemberLostError
+from aurora_swarm.errors import AuroraSwarmError, BudgetError, CallbackError, MemberLostError
 from aurora_swarm.swarms.grants import Grant, Spent
 from aurora_swarm.swarms.wire import Order, Report
 from aurora_swarm.swarms.work import Member, SwarmOutcome
 from aurora_swarm.values.budget import Budget, Price
 from aurora_swarm.values.reply import Usage
+
+_log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
 """Seconds that a swarm has beyond its time to say how it ended."""
@@ -221,6 +224,11 @@ async def carry_out(
             outcome = await member.run(order.objective, purse=own, context=order.context)
         except AuroraSwarmError as error:
             outcome = SwarmOutcome(objective=order.objective or "", answer="", error=error)
+        except Exception as error:  # noqa: BLE001 - a member may be the user's code; what it raised is of no use there
+            _log.warning("a swarm that carries out an order raised", exc_info=error)
+            problem = f"the swarm {member.name!r} raised {type(error).__name__}"
+            failure = CallbackError(problem, remedy="see the log where it runs")
+            outcome = SwarmOutcome(objective=order.objective or "", answer="", error=failure)
     finally:
         has = own.statistics()
         told.spent = Spent(has.tokens, Usage() if outcome is None else outcome.usage, has.tool_calls)

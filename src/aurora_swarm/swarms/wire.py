@@ -13,6 +13,7 @@ import msgspec
 
 from aurora_swarm import errors
 from aurora_swarm.errors import AgentError, AuroraSwarmError, MemberLostError
+from aurora_swarm.swarms.findings import encodable
 from aurora_swarm.swarms.grants import Spent
 from aurora_swarm.swarms.work import SwarmOutcome, TaskRecord, TaskSpec, TaskState
 from aurora_swarm.values.budget import Budget
@@ -90,7 +91,7 @@ class _Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def order_to_data(order: Order) -> dict[str, Any]:
     """An order as plain data."""
-    data: dict[str, Any] = msgspec.to_builtins(order)
+    data: dict[str, Any] = _sendable(msgspec.to_builtins(order))
     return data
 
 
@@ -113,7 +114,7 @@ def order_from_data(data: object) -> Order:
 def report_to_data(report: Report) -> dict[str, Any]:
     """A report as plain data."""
     data = {"outcome": _outcome_to(report.outcome), "spent": report.spent}
-    plain: dict[str, Any] = msgspec.to_builtins(data)
+    plain: dict[str, Any] = _sendable(msgspec.to_builtins(data))
     return plain
 
 
@@ -243,6 +244,15 @@ def lost(objective: str, name: str, why: str) -> SwarmOutcome:
         why: What happened, as a sentence without a full stop.
     """
     return SwarmOutcome(objective=objective, answer="", error=MemberLostError(f"{name} was lost: {why}"))
+
+
+def _sendable(data: Any) -> Any:
+    """The data; lone surrogates in its texts, which no JSON holds, become question marks."""
+    if isinstance(data, dict):
+        return {encodable(str(name)): _sendable(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_sendable(value) for value in data]
+    return encodable(data) if isinstance(data, str) else data
 
 
 def _whole(data: object) -> object:
