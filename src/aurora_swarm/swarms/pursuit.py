@@ -119,27 +119,33 @@ class Pursuit:
 
     async def _work(self) -> None:
         """Until every task is final, and no result brings about another one."""
+        try:
+            async with asyncio.TaskGroup() as reviewers:
+                await self._follow(reviewers)
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+
+    async def _follow(self, reviewers: asyncio.TaskGroup) -> None:
         seen: set[str] = set()
         told: set[tuple[str, int]] = set()
         reviews: set[asyncio.Task[None]] = set()
-        async with asyncio.TaskGroup() as group:
-            while True:
-                async for record in self._session.results():
-                    end = (record.id, len(record.history))  # one that was requeued ends again
-                    if end in told:
-                        continue
-                    told.add(end)
-                    self._scale()
-                    self._tell(TaskEnded(record))
-                    if record.id not in seen and self._may_go_on(record):
-                        seen.add(record.id)
-                        review = group.create_task(self._review(record))
-                        reviews.add(review)
-                        review.add_done_callback(reviews.discard)
-                # All may be final while results are still looked at; what comes of that is worked on too.
-                if not reviews:
-                    return
-                await asyncio.wait(reviews, return_when=asyncio.FIRST_COMPLETED)
+        while True:
+            async for record in self._session.results():
+                end = (record.id, len(record.history))  # one that was requeued ends again
+                if end in told:
+                    continue
+                told.add(end)
+                self._scale()
+                self._tell(TaskEnded(record))
+                if record.id not in seen and self._may_go_on(record):
+                    seen.add(record.id)
+                    review = reviewers.create_task(self._review(record))
+                    reviews.add(review)
+                    review.add_done_callback(reviews.discard)
+            # All may be final while results are still looked at; what comes of that is worked on too.
+            if not reviews:
+                return
+            await asyncio.wait(reviews, return_when=asyncio.FIRST_COMPLETED)
 
     def _may_go_on(self, record: TaskRecord) -> bool:
         """Whether a result may bring about further tasks."""
