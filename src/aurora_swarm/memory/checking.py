@@ -23,6 +23,7 @@ Terms = Mapping[str, frozenset[Key]]
 _NAME = re.compile(r"[A-Za-z0-9_.-]{3,63}")
 _TYPES: Mapping[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 _LARGEST = 1 << 63
+_SMALL, _LARGE, _TINIEST = 1e-100, 1e100, np.finfo(np.float64).tiny
 
 
 def checked_name(name: str) -> str:
@@ -160,10 +161,13 @@ def unit_vector(vector: Sequence[float]) -> Vectors:
 
 def normalised(vectors: NDArray[np.float64]) -> Vectors:
     """The same directions with length 1; zeros stay zeros."""
-    # By its largest number first, so that no square leaves the range of numbers.
-    scaled = vectors / np.maximum(np.abs(vectors).max(axis=1, keepdims=True, initial=0.0), np.finfo(np.float64).tiny)
-    lengths = np.sqrt((scaled * scaled).sum(axis=1, keepdims=True))
-    made: Vectors = np.divide(scaled, lengths, out=np.zeros_like(scaled), where=lengths > 0).astype(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        lengths = np.sqrt((vectors * vectors).sum(axis=1, keepdims=True))
+    if not ((lengths > _SMALL) & (lengths < _LARGE)).all():
+        # By its largest number first, so that no square leaves the range of numbers.
+        vectors = vectors / np.maximum(np.abs(vectors).max(axis=1, keepdims=True, initial=0.0), _TINIEST)
+        lengths = np.maximum(np.sqrt((vectors * vectors).sum(axis=1, keepdims=True)), _SMALL)
+    made: Vectors = (vectors / lengths).astype(np.float32)
     return made
 
 

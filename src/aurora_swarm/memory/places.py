@@ -11,7 +11,7 @@ from aurora_swarm.journal.mounts import network_filesystem
 
 FILE_NAME = "memory.sqlite"
 _SUFFIXES = frozenset({".sqlite", ".sqlite3", ".db"})
-_MOUNTS = Path("/proc/mounts")
+MOUNTS = Path("/proc/mounts")
 _ELSEWHERE = "name a folder on a local disk that you may write to"
 
 Failure = (sqlite3.DatabaseError, UnicodeDecodeError)
@@ -49,7 +49,7 @@ def refuse_place(path: Path) -> None:
         raise StoreError(f"{path}: not a regular file", remedy=_ELSEWHERE)
     if not path.parent.is_dir():
         raise StoreError(f"{path}: its folder does not exist", remedy=f"create {path.parent} or check the path")
-    mounts = _MOUNTS.read_text("utf-8", "surrogateescape") if _MOUNTS.exists() else ""
+    mounts = MOUNTS.read_text("utf-8", "surrogateescape") if MOUNTS.exists() else ""
     if kind := network_filesystem(str(path), mounts):
         raise StoreError(
             f"{path}: lies on a network file system ({kind}), where a store can be torn without anybody noticing",

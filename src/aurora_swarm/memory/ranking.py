@@ -7,7 +7,8 @@ and in one order; so equals are equals, and the nearest are the nearest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -21,9 +22,10 @@ _ERROR = 1e-5
 _OUT = np.float32(-4.0)
 _PRODUCT = 400_000
 """Similarities at a time: as many as a core's cache holds."""
-_FEW = 8
-"""Rows are copied out of the matrix where a filter leaves less than one in so many."""
+_COPYING = 20
+"""How many times as long it takes to copy a row out of the matrix as to multiply it."""
 
+T = TypeVar("T")
 Found = list[tuple[int, float]]
 """Rows with their similarities, nearest first."""
 
@@ -54,40 +56,55 @@ def nearest(snapshot: Snapshot, searches: Sequence[Search]) -> list[Found]:
     Returns:
         For each the rows that are nearest, nearest first, equals by id.
     """
-    masks: dict[object, Mask] = {}
-    answers: dict[int, Found] = {}
-    together: list[int] = []
+    alike: dict[object, list[int]] = {}
     for place, search in enumerate(searches):
-        mask = masks.get(search.filter)
-        if mask is None:
-            mask = masks[search.filter] = combined(snapshot.alive, search.selections)
-        if search.filter is not None and np.count_nonzero(mask) * _FEW < len(mask):
-            answers[place] = _among(snapshot, search, np.flatnonzero(mask))
+        alike.setdefault(search.filter, []).append(place)
+    answers: dict[int, Found] = {}
+    together: list[tuple[int, Mask]] = []
+    for places in alike.values():
+        mask = combined(snapshot.alive, searches[places[0]].selections)
+        if np.count_nonzero(mask) * _COPYING < len(mask) * len(places):
+            _among(snapshot, np.flatnonzero(mask), searches, places, answers)
         else:
-            together.append(place)
-    width = max(1, _PRODUCT // max(1, len(snapshot.alive)))
-    for start in range(0, len(together), width):
-        places = together[start : start + width]
-        part = [searches[place] for place in places]
-        answers.update(zip(places, _product(snapshot, part, [masks[s.filter] for s in part]), strict=True))
+            together += [(place, mask) for place in places]
+    _all(snapshot, searches, together, answers)
     return [answers[place] for place in range(len(searches))]
 
 
-def _product(snapshot: Snapshot, searches: Sequence[Search], masks: Sequence[Mask]) -> list[Found]:
-    scores = np.stack([search.vector for search in searches]) @ snapshot.vectors.T
+def _all(
+    snapshot: Snapshot, searches: Sequence[Search], masked: Sequence[tuple[int, Mask]], answers: dict[int, Found]
+) -> None:
+    """Answer those for whom most rows count: all rows for all of them, then without those that are masked."""
     every = len(snapshot.alive)
-    found: list[Found] = []
-    for row, search, mask in zip(scores, searches, masks, strict=True):
-        count = int(np.count_nonzero(mask))
-        if count < every:
-            row[~mask] = _OUT
-        found.append(_ordered(snapshot, search, _candidates(row, min(search.k, count))))
-    return found
+    for part in _parts(masked, every):
+        scores = np.stack([searches[place].vector for place, _ in part]) @ snapshot.vectors.T
+        for row, (place, mask) in zip(scores, part, strict=True):
+            count = int(np.count_nonzero(mask))
+            if count < every:
+                row[~mask] = _OUT
+            chosen = _candidates(row, min(searches[place].k, count))
+            answers[place] = _ordered(snapshot, searches[place], chosen)
 
 
-def _among(snapshot: Snapshot, search: Search, rows: NDArray[np.intp]) -> Found:
-    chosen = rows[_candidates(snapshot.vectors[rows] @ search.vector, min(search.k, len(rows)))]
-    return _ordered(snapshot, search, chosen)
+def _among(
+    snapshot: Snapshot,
+    rows: NDArray[np.intp],
+    searches: Sequence[Search],
+    places: Sequence[int],
+    answers: dict[int, Found],
+) -> None:
+    """Answer those who share a filter that leaves few rows: copied out of the matrix once for all of them."""
+    vectors = snapshot.vectors[rows]
+    for part in _parts(places, len(rows)):
+        scores = np.stack([searches[place].vector for place in part]) @ vectors.T
+        for row, place in zip(scores, part, strict=True):
+            chosen = rows[_candidates(row, min(searches[place].k, len(rows)))]
+            answers[place] = _ordered(snapshot, searches[place], chosen)
+
+
+def _parts(several: Sequence[T], rows: int) -> Iterator[Sequence[T]]:
+    width = max(1, _PRODUCT // max(1, rows))
+    return (several[start : start + width] for start in range(0, len(several), width))
 
 
 def _candidates(scores: Vectors, k: int) -> NDArray[np.intp]:

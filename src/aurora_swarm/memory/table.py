@@ -154,10 +154,10 @@ class Table:
             return len(self._rows)
         return int(np.count_nonzero(combined(self._alive[: self._used], self.select(terms))))
 
-    def compacted(self) -> Table:
-        """The same documents without rows that are gone, when most are; else this table."""
+    def compacted(self, *, at_least: int = _GONE_AT_LEAST) -> Table:
+        """The same documents without rows that are gone, when most are, and not too few; else this table."""
         gone = self._used - len(self._rows)
-        if gone < max(_GONE_AT_LEAST, len(self._rows)):
+        if gone < max(at_least, len(self._rows)):
             return self
         rows = np.flatnonzero(self._alive[: self._used])
         fresh = Table(self.dimensions)

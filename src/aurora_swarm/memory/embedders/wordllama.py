@@ -61,7 +61,7 @@ class WordLlamaEmbedder:
 
     def _embedded(self, texts: list[str]) -> Vectors:
         if self._model is None:
-            self._model = _loaded()
+            self._model = loaded()
         sums = np.empty((len(texts), DIMENSIONS), dtype=np.float64)
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             part = [text.encode("utf-8", "replace").decode() for text in texts[start : start + _TEXTS_AT_ONCE]]
@@ -80,7 +80,7 @@ class WordLlamaEmbedder:
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded() -> Any:
+def loaded() -> Any:
     """The model, which nothing changes: one for all embedders of a process."""
     found = importlib.util.find_spec("wordllama")
     if found is None or found.origin is None:

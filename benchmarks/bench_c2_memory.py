@@ -1,0 +1,100 @@
+"""C2: how many adds and queries a second does the vector store in this process take, both at once, on one core?
+
+A thousand tasks each add a document and then search, over and over, in a store that holds ten thousand documents at the
+start and more with every add. With vectors that are there already, with texts that are embedded first, and with a
+filter; against the same store used by one task at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import harness
+import numpy as np
+from aurora_swarm.memory.open import open_store
+from aurora_swarm.ports.store import Collection, Document
+
+OPTIONS = harness.arguments(__doc__)
+ROUNDS = 1 if OPTIONS.quick else 5
+ROWS, TASKS, EACH = 10_000, 1_000, 4
+ALONE = 200
+DIMENSIONS, GROUPS = 256, 8
+
+NUMBERS = itertools.count()
+DICE = np.random.default_rng(7)
+VECTORS = [tuple(row) for row in DICE.normal(size=(ROWS, DIMENSIONS)).tolist()]
+
+
+def document(number: int, *, text: bool) -> Document:
+    """One to add."""
+    words = f"note {number}: agent {number % 97} found file {number * 7} in the folder of reports"
+    vector = None if text else VECTORS[number % ROWS]
+    return Document(f"n{number}", words, {"group": number % GROUPS}, vector)
+
+
+async def step(collection: Collection, *, text: bool, filtered: bool) -> None:
+    """Add one document and search for it: it must be there."""
+    number = next(NUMBERS)
+    made = document(number, text=text)
+    await collection.upsert([made])
+    where = {"group": number % GROUPS} if filtered else None
+    found = await collection.query(made.text if made.vector is None else made.vector, 10, where=where)
+    if not found or found[0].similarity < 0.999:
+        sys.exit(f"document {made.id} was acknowledged, and the next query does not see it")
+
+
+async def rate(folder: Path, *, tasks: int, each: int, text: bool = False, filtered: bool = False) -> float:
+    """Adds per second, and as many queries, by some tasks at once, in a fresh store."""
+    async with open_store(f"local://{folder}/{next(NUMBERS)}") as store:
+        collection = await store.collection("notes")
+        await collection.upsert([document(next(NUMBERS), text=text) for _ in range(ROWS)])
+
+        async def work() -> None:
+            for _ in range(each):
+                await step(collection, text=text, filtered=filtered)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(tasks)))
+        return tasks * each / (time.perf_counter() - began)
+
+
+async def measure() -> harness.Report:
+    """All cases."""
+    report = harness.Report(
+        "c2_memory",
+        "C2",
+        "How many adds and queries a second does the vector store in this process take, both at once, on one core?",
+        f"{TASKS:,} tasks add one document of {DIMENSIONS} numbers and then ask for the 10 nearest, {EACH} times each, "
+        f"in a file that holds {ROWS:,} documents at the start and {ROWS + TASKS * EACH:,} at the end. Every add is on "
+        f"the disk before it is acknowledged, and every query must find what its task added before. Everything on one "
+        f"core; median of {ROUNDS} interleaved rounds.",
+        ("what", "adds/s", "queries/s"),
+    )
+    harness.SCRATCH.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=harness.SCRATCH) as name:
+        folder = Path(name)
+        rates = await harness.interleaved(
+            {
+                "vectors": lambda: rate(folder, tasks=TASKS, each=EACH),
+                "vectors, filtered": lambda: rate(folder, tasks=TASKS, each=EACH, filtered=True),
+                "texts, embedded here": lambda: rate(folder, tasks=TASKS, each=EACH, text=True),
+                "vectors, one task at a time": lambda: rate(folder, tasks=1, each=ALONE),
+            },
+            ROUNDS,
+        )
+    for what, value in rates.items():
+        report.row(what, value, value)
+    report.goal("adds, and as many queries at the same time", rates["vectors"], at_least=2_000, unit="per second")
+    report.goal("the same with a filter", rates["vectors, filtered"], at_least=2_000, unit="per second")
+    report.goal("the same with texts", rates["texts, embedded here"], at_least=2_000, unit="per second")
+    report.goal("many tasks against one", rates.ratio("vectors", "vectors, one task at a time"))
+    return report
+
+
+if __name__ == "__main__":
+    harness.start(measure, quick=OPTIONS.quick)
