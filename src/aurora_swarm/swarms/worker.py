@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -122,26 +123,29 @@ def shared_part(assignment: Assignment) -> str:
 
 def own_part(assignment: Assignment, given_tokens: int) -> str:
     """What follows it: what the task builds on, cut to so many tokens, and the task; pure."""
-    answers = within(assignment.given, given_tokens)
-    parts = [fenced(f"result of: {_title(title)}", text) for title, text in answers]
-    if len(answers) < len(assignment.given):
-        parts.append(f"[{len(assignment.given) - len(answers)} further results are left out]")
+    parts = within(assignment.given, given_tokens)
+    if len(parts) < len(assignment.given):
+        parts.append(f"[{len(assignment.given) - len(parts)} further results are left out]")
     wanted = assignment.instructions or assignment.title
     titled = assignment.title and wanted != assignment.title
     parts.append(f"Task: {assignment.title}\n{wanted}" if titled else f"Task: {wanted}")
     return "\n\n".join(parts)
 
 
-def within(given: Sequence[tuple[str, str]], most: int) -> list[tuple[str, str]]:
-    """Answers with their titles, cut so that together they have no more than so many tokens; pure.
+def within(given: Sequence[tuple[str, str]], most: int) -> list[str]:
+    """Answers, each fenced and titled, cut so that together they have about so many tokens at most; pure.
 
     Short ones stay whole, and what they leave goes to the long ones. Of more answers than fit with `LEAST_GIVEN` tokens
     each, the first are kept.
     """
-    kept = given[: most // LEAST_GIVEN]
-    sizes = [estimated_tokens(text) for _, text in kept]
-    room = _level(sizes, most)
-    return [(title, cut(text, size, room)) for (title, text), size in zip(kept, sizes, strict=True)]
+    names = [f"result of: {_title(title)}" for title, _ in given]
+    fences = [estimated_tokens(fenced(name, "")) for name in names]
+    needed = itertools.accumulate(fence + LEAST_GIVEN for fence in fences)
+    count = sum(1 for _ in itertools.takewhile(lambda total: total <= most, needed))
+    sizes = [estimated_tokens(text) for _, text in given[:count]]
+    room = _level(sizes, most - sum(fences[:count]))
+    texts = [cut(text, size, room) for (_, text), size in zip(given, sizes, strict=False)]
+    return [fenced(name, text) for name, text in zip(names, texts, strict=False)]
 
 
 def _level(sizes: Sequence[int], most: int) -> int:
