@@ -49,6 +49,7 @@ Each class says whose fault it is, because that decides what may be done next::
     |  |- UnansweredError          a person gave no valid answer in time, and there was no default
     |  |- CallbackError            code of the user's (a callback, an input iterator) raised
     |  `- ToolFailedError          a tool failed where the run cannot go on without it
+    |- FencedError                 a shard has another owner by now: whoever had it stops at once
     `- StorageError                a result or a journal record could not be written
 
 Failures travel as data (``response.error``, ``result.error``): instances of these classes, never
@@ -415,6 +416,10 @@ class CallbackError(AgentError):
 
 class ToolFailedError(AgentError):
     """A tool failed where the run cannot go on without it."""
+
+
+class FencedError(AuroraSwarmError):
+    """A shard has another owner by now; nothing of what was to be written is."""
 
 
 class StorageError(AuroraSwarmError):
