@@ -131,18 +131,16 @@ class Planner:
             return Planned(error=PlanError(f"no plan came: {error}", remedy=error.remedy))
         return Planned(mended.drafts, mended.notes) if mended.drafts else self._one_task("the plan had no tasks")
 
-    async def further(self, record: TaskRecord, titles: Sequence[str], most: int) -> list[Draft]:
+    async def further(self, record: TaskRecord, titles: Sequence[str]) -> list[Draft]:
         """Tasks that a result makes necessary; often none.
 
         Args:
             record: A task that is done.
             titles: Of all tasks that are there.
-            most: Tasks that are wanted at most.
 
         Raises:
             AuroraSwarmError: The model could not be asked, or gave no valid answer; no other harm is done.
         """
-        most = min(most, FURTHER_AT_A_TIME)
         room = await self._room()
         objective, answer = self._objective, record.text
         if room is not None:
@@ -150,11 +148,11 @@ class Planner:
         thought = Thought(
             system=REVIEWER,
             prompt=further_prompt(objective, titles, record.spec.title, answer),
-            schema=further_schema(most),
+            schema=further_schema(FURTHER_AT_A_TIME),
             tools=self._tools,
             max_turns=TURNS_WITH_TOOLS if self._tools else 1,
             max_retries=1,
-            max_tokens=most * TASK_TOKENS,
+            max_tokens=FURTHER_AT_A_TIME * TASK_TOKENS,
         )
         return await self._drafts(thought)
 

@@ -159,10 +159,9 @@ class Pursuit:
         )
 
     async def _review(self, record: TaskRecord) -> None:
-        most = self._way.max_tasks - len(self._specs)
         titles = [spec.title for spec in self._specs.values()]
         try:
-            proposed = await self._planner.further(record, titles, most)
+            proposed = await self._planner.further(record, titles)
         except AuroraSwarmError as error:
             self._failed_reviews.append(error)
             return
