@@ -49,6 +49,7 @@ Each class says whose fault it is, because that decides what may be done next::
     |  |- UnansweredError          a person gave no valid answer in time, and there was no default
     |  |- CallbackError            code of the user's (a callback, an input iterator) raised
     |  `- ToolFailedError          a tool failed where the run cannot go on without it
+    |- EngineError                 workers cannot be begun at all, where they were to be placed
     |- FencedError                 a shard has another owner by now: whoever had it stops at once
     `- StorageError                a result or a journal record could not be written
 
@@ -416,6 +417,10 @@ class CallbackError(AgentError):
 
 class ToolFailedError(AgentError):
     """A tool failed where the run cannot go on without it."""
+
+
+class EngineError(AuroraSwarmError):
+    """Workers cannot be begun at all where they were to be placed."""
 
 
 class FencedError(AuroraSwarmError):
