@@ -16,8 +16,8 @@ def test_an_id_is_a_ulid():
     assert set(ids()) <= set(ALPHABET)
 
 
-def test_a_hundred_thousand_are_unique_and_ascending():
-    made = [new_id() for _ in range(100_000)]
+def test_ten_thousand_are_unique_and_ascending():
+    made = [new_id() for _ in range(10_000)]
     assert len(set(made)) == len(made)
     assert sorted(made) == made
 
