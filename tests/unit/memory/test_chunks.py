@@ -45,7 +45,7 @@ def said(text: str) -> list[str]:
         ("Dr. Xu met J. Smith. They talked.", ["Dr. Xu met J. Smith.", "They talked."]),
         ("It grew by 3 cm. per day.", ["It grew by 3 cm. per day."]),
         ("A heading\nA line\n\nA paragraph", ["A heading", "A line", "A paragraph"]),
-        ("水泵在转。温度很高！好", ["水泵在转。", "温度很高！", "好"]),
+        ("水泵在转。温度很高\uff01好", ["水泵在转。", "温度很高\uff01", "好"]),
         ("  no end", ["no end"]),
     ],
 )
