@@ -32,6 +32,17 @@ PUBLIC = {
     "Budget",
     "Price",
     "Tool",
+    # a society
+    "Agent",
+    "Hivemind",
+    "Model",
+    "OpenAI",
+    "Orchestrator",
+    "Swarm",
+    "SwarmOutcome",
+    "TaskSpec",
+    "Worker",
+    "open_store",
     # errors that callers catch; the rest of the tree is in aurora_swarm.errors
     "AgentError",
     "AuroraSwarmError",
@@ -41,7 +52,9 @@ PUBLIC = {
 
 # Extras, and what is heavy or acts when it is imported.
 NOT_LOADED = {
+    "a2a",
     "asyncio",
+    "chromadb",
     "json_repair",
     "jsonschema",
     "numpy",
@@ -50,8 +63,10 @@ NOT_LOADED = {
     "redis",
     "rich",
     "ry",
+    "starlette",
     "typer",
     "uvloop",
+    "wordllama",
     "xllamacpp",
     "yaml",
 }
