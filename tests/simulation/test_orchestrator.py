@@ -1,4 +1,4 @@
-"""A crew of which a fifth dies or stalls, in virtual time: every task is answered, and nothing of it shows in a prompt."""
+"""A crew of which a fifth dies or stalls, in virtual time: every task is answered, and no prompt shows any of it."""
 
 import asyncio
 import random
@@ -95,11 +95,9 @@ async def broken_run(seed, broken):
         crew = [Frail(agent, dice, broken, share=share) for share in shares]
         orchestrator = Orchestrator(agent, workers=crew, lease_s=30.0, max_attempts=8)
         specs = tasks_of(dice, 40)
-        seen = []
         async with orchestrator.open() as session:
             session.add_all(specs)
-            async for record in session.results():
-                seen.append(record)
+            seen = [record async for record in session.results()]
             status = session.status()
         assert {task for task in asyncio.all_tasks() if task is not asyncio.current_task()} == set()
         return specs, seen, status, [call for _, call in transport.calls]

@@ -1,4 +1,4 @@
-"""The task board with its crew: whatever is done to it in whatever order, no task is lost, given to two, or ended twice.
+"""The task board with its crew: whatever is done to it in whatever order, no task is lost, is with two, or ends twice.
 
 The model beside it knows only what came in and what commands came out.
 """
@@ -13,13 +13,14 @@ from aurora_swarm.swarms.board import Board, Ended, Stop
 from aurora_swarm.swarms.work import FINAL, TaskSpec, TaskState
 from aurora_swarm.values.outcome import AgentResult
 
-SKILLS = st.sets(st.sampled_from(["law", "sums", "art"]), max_size=2)
+SKILLS = st.sets(st.sampled_from(["law", "art"]), max_size=2)
+CREW = st.one_of(st.just([]), st.lists(SKILLS, min_size=2, max_size=4))
 PLACE = st.integers(0, 1000)
 ANSWER = AgentResult(index=0, key="", ok=True, output="yes", error=None, text="yes")
 
 
 class BoardMachine(RuleBasedStateMachine):
-    @initialize(attempts=st.integers(1, 4), nodes=st.integers(1, 5), given=st.lists(SKILLS, max_size=4))
+    @initialize(attempts=st.integers(1, 4), nodes=st.integers(1, 5), given=CREW)
     def start(self, attempts, nodes, given):
         self.now = 0.0
         self.max_attempts = attempts
@@ -54,12 +55,13 @@ class BoardMachine(RuleBasedStateMachine):
 
     # -- tasks -------------------------------------------------------------------------------------------------
 
-    @rule(places=st.lists(PLACE, max_size=3), skills=SKILLS, priority=st.integers(-2, 2))
-    def add(self, places, skills, priority):
-        task = f"t{len(self.board.cards)}"
+    @rule(places=st.lists(PLACE, max_size=2), skills=SKILLS, priority=st.integers(-2, 2), times=st.integers(1, 3))
+    def add(self, places, skills, priority, times):
         after = tuple(self.pick(self.board.cards, place) for place in places) if self.board.cards else ()
-        spec = TaskSpec(id=task, title=task, after=after, skills=tuple(skills), priority=priority)
-        self.carry_out(self.board.add([spec], self.now))
+        for _ in range(times):
+            task = f"t{len(self.board.cards)}"
+            spec = TaskSpec(id=task, title=task, after=after, skills=tuple(skills), priority=priority)
+            self.carry_out(self.board.add([spec], self.now))
 
     @rule(size=st.integers(2, 4), edges=st.lists(st.tuples(PLACE, PLACE), max_size=4))
     def add_together(self, size, edges):
@@ -88,6 +90,12 @@ class BoardMachine(RuleBasedStateMachine):
             assert not card.is_paused
             assert not self.closed
             self.held[start.lease] = (start.task, start.worker)
+        if self.roster.counts["working"] < self.roster.target:
+            free = [
+                post for post in self.roster.posts.values() if post.state == "idle" and post.rests_until <= self.now
+            ]
+            for wanted in self.board.queue.aside():
+                assert not any(wanted <= post.skills for post in free), "a specialist is free, and its task waits"
 
     def come_back(self, lease):
         _, worker = self.held.pop(lease)
@@ -222,7 +230,7 @@ class BoardMachine(RuleBasedStateMachine):
         for task, card in self.board.cards.items():
             if card.state is TaskState.PAUSED:
                 self.carry_out(self.board.resume(task, self.now))
-        for lease in list(self.stale):
+        for _ in list(self.stale):
             self.a_lost_worker_comes_back(0, True)
         for _ in range(3 * len(self.board.cards) + 10):
             self.give_out(31.0)

@@ -138,11 +138,6 @@ class Roster:
         """Workers that are there."""
         return len(self.posts) - self.counts["gone"]
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether nobody is there and nobody will come."""
-        return self.size == 0 and not self._may_hire()
-
     # -- coming and going --------------------------------------------------------------------------------------
 
     def join(self, worker: str, skills: Skills, now: float) -> None:
@@ -371,6 +366,19 @@ class Roster:
         self.counts[post.state] -= 1
         self.counts[state] += 1
         post.state, post.since = state, now
+
+    # -- for tests ---------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Check everything that must hold between the facts; for tests, takes linear time."""
+        assert Counter(post.state for post in self.posts.values()) == +self.counts
+        there = [post for post in self.posts.values() if post.state != "gone"]
+        assert Counter(post.skills for post in there if not post.is_paused) == +self._groups
+        for post in there:
+            free = "working" if post.task else "idle"
+            assert post.state == ("paused" if post.is_paused else free)
+            assert bool(post.turn) == (post.state == "idle")
+        assert self._n_free == sum(post.state == "idle" and not post.rests_until for post in there)
 
 
 def assign(board: Board, roster: Roster, now: float, clock: float) -> Iterator[Start]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from aurora_swarm.agents.budgets import Purse
+from aurora_swarm.agents.endings import endable
 from aurora_swarm.errors import (
     AgentTimeoutError,
     AuroraSwarmError,
@@ -32,9 +33,6 @@ from aurora_swarm.swarms.work import Assignment, Performer, TaskRecord
 from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.reply import Usage
 
-GRACE_S = 5.0
-"""Seconds in which a worker that has lost its task must end."""
-
 WIDTH_S = 0.25
 """Seconds until tasks are given out again after a purse above had too many agents under way."""
 
@@ -50,7 +48,7 @@ class Attempt:
     """One worker on one task."""
 
     __slots__ = (
-        "began", "card", "forsaken", "gate", "is_lost", "lease", "performer", "rein", "stood", "task", "watched",
+        "began", "card", "gate", "is_lost", "lease", "performer", "rein", "stood", "task", "watched",
     )  # fmt: skip
 
     def __init__(self, lease: int, card: Card, performer: Performer, began: float) -> None:
@@ -64,7 +62,6 @@ class Attempt:
         self.rein: TaskRein
         self.watched: Watched
         self.task: asyncio.Task[AgentResult[Any]]
-        self.forsaken: asyncio.TimerHandle | None = None
 
 
 class Floor:
@@ -120,7 +117,6 @@ class Floor:
         self._narrow_until = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         self._is_closed = False
-        self._given = {worker.id for worker in workers or ()}
         self.roster = Roster(nodes, self._hire, stays=workers is not None)
         for worker in workers or ():
             self.performers[worker.id] = worker
@@ -142,10 +138,6 @@ class Floor:
         if self._is_closed or self.gate.is_shut:
             return
         now, clock = self.clock.loop_now(), self.clock.now()
-        if self.roster.is_lost and self.board.n_open and not self.board.closed_by:
-            lost = WorkerLostError("nobody is left to work on it", remedy="give more workers")
-            self.carry_out(self.board.close(lost, now))
-            return
         if clock >= self._narrow_until:
             for start in assign(self.board, self.roster, now, clock):
                 self._begin(start, clock)
@@ -203,7 +195,7 @@ class Floor:
         await waiting
 
     async def aclose(self) -> None:
-        """End everything that is under way, and wait for it; a worker that goes on all the same is left behind."""
+        """End everything that is under way; takes as long as workers may take for their farewell."""
         now = self.clock.loop_now()
         self.carry_out(self.board.close(TaskCancelledError("the run has ended"), now))
         self.carry_out(self.board.stop_all(now))
@@ -212,11 +204,7 @@ class Floor:
             self._timer.cancel()
         under_way = [attempt.task for attempt in self._attempts.values()]
         if under_way:
-            await asyncio.wait(under_way, timeout=GRACE_S)
-        for attempt in self._attempts.values():
-            _LOG.warning("worker %s did not end when it was told to", attempt.performer.id)
-            if attempt.forsaken is not None:
-                attempt.forsaken.cancel()
+            await asyncio.wait(under_way)
 
     # -- giving out --------------------------------------------------------------------------------------------
 
@@ -244,7 +232,9 @@ class Floor:
     async def _work(self, attempt: Attempt) -> AgentResult[Any]:
         WATCHED.set(attempt.watched)
         performer, rein = attempt.performer, attempt.rein
-        return await performer.work(self._assignment(attempt.card), self.mind, purse=self._purse, rein=rein)
+        work = performer.work(self._assignment(attempt.card), self.mind, purse=self._purse, rein=rein)
+        # A worker that swallows its cancellation must not keep its place, or the session open.
+        return await endable(work)
 
     def _assignment(self, card: Card) -> Assignment:
         spec = card.spec
@@ -263,8 +253,6 @@ class Floor:
     def _came_back(self, attempt: Attempt) -> None:
         """A worker has ended, in whatever way; it is free again."""
         del self._attempts[attempt.lease]
-        if attempt.forsaken is not None:
-            attempt.forsaken.cancel()
         result, error = _outcome(attempt)
         if result is not None:
             self.usage += result.usage
@@ -322,15 +310,6 @@ class Floor:
         attempt.is_lost = attempt.rein.is_ended = True
         self._leases.end(attempt.lease)
         attempt.task.cancel()
-        attempt.forsaken = asyncio.get_running_loop().call_later(GRACE_S, self._forsake, attempt)
-
-    def _forsake(self, attempt: Attempt) -> None:
-        """A worker goes on although it lost its task: it gets no other one."""
-        _LOG.warning("worker %s did not end when it was told to, and is gone", attempt.performer.id)
-        if attempt.performer.id in self._given:  # nobody else is like it
-            self.roster.target -= 1
-        self.roster.leave(attempt.performer.id, self.clock.now())
-        self.go_on()
 
     def _set_timer(self) -> None:
         dues = [self._leases.next_due(), self.roster.next_wake()]

@@ -446,6 +446,7 @@ class Board:
 
     def validate(self) -> None:
         """Check everything that must hold between the facts; for tests, takes linear time."""
+        self.queue.validate()
         assert Counter(card.state for card in self.cards.values()) == +self.counts
         assert {card.lease: task for task, card in self.cards.items() if card.lease} == self._leases
         for task, card in self.cards.items():

@@ -92,7 +92,8 @@ class Orchestrator:
     ) -> AsyncIterator[Session]:
         """A session: a board that tasks are put on while it is open.
 
-        What is under way when it is left is cancelled, and its tasks with it; that takes 5 seconds at most.
+        What is under way when it is left is cancelled, and its tasks with it; a worker that does not end within a
+        second is closed where it stands.
 
         Args:
             purse: Out of which it is paid, beside the orchestrator's own budget; None for no bound from above.

@@ -86,3 +86,14 @@ class ReadyQueue:
                         break
             if not heap:
                 del self._aside[wanted]
+
+    def validate(self) -> None:
+        """Check that every task can still be found; for tests, takes linear time."""
+        entries = [*self._heap, *(entry for heap in self._aside.values() for entry in heap)]
+        found = [entry[2] for entry in entries if self._entries.get(entry[2]) is entry]
+        assert sorted(found) == sorted(self._entries)
+        assert set(self._skills) == set(self._entries)
+
+    def aside(self) -> list[Skills]:
+        """What the tasks that were put aside want of a worker."""
+        return list(self._aside)

@@ -97,7 +97,9 @@ class Pace:
     def note(self, skills: frozenset[str], seconds: float) -> None:
         """Such a task was done in so many seconds."""
         usual = self._seconds.get(skills)
-        self._seconds[skills] = seconds if usual is None else usual + SMOOTHING * (seconds - usual)
+        # One who is far slower than the rest must not make slowness the usual.
+        change = 0.0 if usual is None else SMOOTHING * (min(seconds, 2 * usual) - usual)
+        self._seconds[skills] = seconds if usual is None else usual + change
 
     def usual_s(self, skills: frozenset[str]) -> float:
         """Seconds that such a task takes; 0 when none was done."""
