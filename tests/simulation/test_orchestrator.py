@@ -190,7 +190,7 @@ def test_each_gets_what_it_has_shown_to_be_good_at():
     crew = [Paced("a", 4.0, better_at="sums"), Paced("b", 4.0, better_at="law")]
     titles = ["sums", "law"] * 60
     random.Random(3).shuffle(titles)
-    crewed(crew, [TaskSpec(title=title, skills=(title,)) for title in titles], every_s=3.0)
+    crewed(crew, [TaskSpec(title=title, skills=(title,)) for title in titles], every_s=5.0)
     late = {worker.name: Counter(worker.had[len(worker.had) // 3 :]) for worker in crew}
     assert late["a"]["sums"] > 3 * late["a"]["law"]
     assert late["b"]["law"] > 3 * late["b"]["sums"]
