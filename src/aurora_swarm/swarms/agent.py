@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from aurora_swarm.agents.budgets import Purse
+from aurora_swarm.agents.turns import ToolChoice
 from aurora_swarm.batch.spec import Schema
 from aurora_swarm.errors import UsageError
 from aurora_swarm.ports.store import Collection
@@ -40,6 +41,7 @@ class Agent(_Thinker, frozen=True, kw_only=True, eq=False):
         tools: What it may use: tools, or typed functions.
         skills: What it is good at, by which tasks are given out.
         output_schema: What its answers are constrained to where a task does not say; None for text.
+        tool_choice: ``required`` makes it use a tool before it answers; small models need that.
         max_turns: Model turns of one task at most.
         max_retries: Re-asks after an invalid answer.
         id: Its id; one is made when empty.
@@ -55,6 +57,7 @@ class Agent(_Thinker, frozen=True, kw_only=True, eq=False):
     tools: Sequence[AnyTool | Callable[..., Any]] = ()
     skills: Sequence[str] = ()
     output_schema: Schema = None
+    tool_choice: ToolChoice = "auto"
     max_turns: int = 8
     max_retries: int = 2
     id: str | None = None
@@ -153,6 +156,7 @@ class Agent(_Thinker, frozen=True, kw_only=True, eq=False):
                 system=self.system,
                 schema=self.output_schema if schema is None else schema,
                 tools=granted,
+                tool_choice=self.tool_choice if granted else "auto",
                 max_turns=self.max_turns,
                 max_retries=self.max_retries,
                 timeout_s=timeout_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,13 +17,16 @@ _SPARE_S = 5.0
 """The question's own deadline ends the wait; the tool's is only there for a `Human` that does not keep it."""
 
 
+Option = Annotated[str, Field(min_length=1, max_length=100)]
+
+
 class AskArguments(BaseModel):
     """Parameters of ``ask_human``."""
 
     model_config = ConfigDict(extra="forbid")
-    question: str = Field(description="One clear question.", min_length=1, max_length=2000)
-    options: list[str] = Field(
-        default_factory=list, description="What to choose from; leave it empty for an open question.", max_length=20
+    question: str = Field(description="One clear question.", min_length=1, max_length=300)
+    options: list[Option] = Field(
+        default_factory=list, description="What to choose from; leave it empty for an open question.", max_length=10
     )
 
 
