@@ -29,7 +29,7 @@ from aurora_swarm.swarms.clock import RunClock
 from aurora_swarm.swarms.leases import CallPace, Lapse, Leases
 from aurora_swarm.swarms.mind import Mind
 from aurora_swarm.swarms.reins import WATCHED, Gate, TaskRein, Watched, watched_mind
-from aurora_swarm.swarms.work import Assignment, Performer, TaskRecord
+from aurora_swarm.swarms.work import Assignment, Performer, TaskRecord, text_of
 from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.reply import Usage
 
@@ -78,7 +78,11 @@ class Floor:
         nodes: Workers at most.
 
     Attributes:
+        gate: Shut while the run is paused.
         mind: The same mind, watched.
+        board: As given.
+        clock: The run's time.
+        said: What was said to all; `said_to` to who works on a task.
         roster: The crew.
         performers: All who are or were in it, by id.
         usage: Tokens of all attempts that came back.
@@ -97,13 +101,13 @@ class Floor:
         make: Callable[[], Performer],
         nodes: int,
     ) -> None:
-        self.mind = watched_mind(mind)
+        self.gate = Gate()
+        self.mind = watched_mind(mind, self.gate)
         self.board = board
         self.clock = RunClock()
         self.performers: dict[str, Performer] = {}
         self.usage = Usage()
         self.ended: list[TaskRecord] = []
-        self.gate = Gate()
         self.said: list[str] = []
         self.said_to: dict[str, list[str]] = {}
         self._latest: dict[str, int] = {}
@@ -245,7 +249,7 @@ class Floor:
             instructions=spec.instructions or spec.title,
             schema=spec.schema,
             context=self._context,
-            given=tuple((other.spec.title, other.result.text) for other in before if other.result is not None),
+            given=tuple((other.spec.title, text_of(other.result)) for other in before if other.result is not None),
         )
 
     # -- taking back -------------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
 from typing import Any
 
 from aurora_swarm.agents.budgets import Purse
@@ -112,7 +114,7 @@ class Orchestrator:
                 board=Board(max_attempts=self._max_attempts),
                 leases=Leases(self._lease_s),
                 workers=self._workers,
-                make=self._worker,
+                make=partial(self._worker, count(1)),
                 nodes=within_width(self.nodes, own),
             )
             session = Session(floor, purse=own, name=self.name, objective=objective)
@@ -144,8 +146,8 @@ class Orchestrator:
                 pass
             return [session.record(task) for task in ids]
 
-    def _worker(self) -> Performer:
-        return Worker(self._agent)
+    def _worker(self, numbers: Iterator[int]) -> Performer:
+        return Worker(self._agent, name=f"{self._agent.name} {next(numbers)}")
 
     def _check(self) -> None:
         for name, number in (("nodes", self.nodes), ("max_attempts", self._max_attempts)):

@@ -109,12 +109,20 @@ WATCHED: ContextVar[Watched | None] = ContextVar("aurora_swarm_watched", default
 
 
 class _WatchedPool(Pool):
-    """The same fleet; calls for a task are signs of life of its worker."""
+    """The same fleet; calls for a task are signs of life of its worker, and no call begins while the gate is shut."""
+
+    def __init__(self, pool: Pool, gate: Gate) -> None:
+        super().__init__(pool.runtime, pool.view.members)
+        self._gate = gate
 
     def ask(self, call: Call, *, near: AgentEndpoint | None = None) -> Coroutine[Any, Any, Outcome]:
         watched = WATCHED.get()
-        asked = super().ask(call, near=near)
+        asked = self._ask_later(call, near) if self._gate.is_shut else super().ask(call, near=near)
         return asked if watched is None else watched.call(asked)
+
+    async def _ask_later(self, call: Call, near: AgentEndpoint | None) -> Outcome:
+        await self._gate.passed()
+        return await super().ask(call, near=near)
 
 
 class _WatchedTools(ToolPool):
@@ -136,10 +144,15 @@ class _WatchedTools(ToolPool):
         await self._shared.aclose()
 
 
-def watched_mind(mind: Mind) -> Mind:
-    """The same mind, on the same fleet and tools, where calls of a task tell that its worker lives."""
+def watched_mind(mind: Mind, gate: Gate) -> Mind:
+    """The same mind, on the same fleet and tools, where calls of a task tell that its worker lives.
+
+    Args:
+        mind: The mind.
+        gate: No call begins while it is shut, whoever asks.
+    """
     mind = copy.copy(mind)
-    mind.pool = _WatchedPool(mind.pool.runtime, mind.pool.view.members)
+    mind.pool = _WatchedPool(mind.pool, gate)
     mind.tools = _WatchedTools(mind.tools)
     return mind
 

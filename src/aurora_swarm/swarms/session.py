@@ -235,7 +235,7 @@ class Session(Controls):
             UsageError: Nobody has this id, it is done, or it is the run.
         """
         what = self._find(id)
-        task = what.task if isinstance(what, Post) else id
+        task = self._task_of(what) if isinstance(what, Post) else id
         if what is None:
             raise UsageError("a run cannot be requeued", remedy="requeue its tasks")
         if task:
@@ -256,7 +256,7 @@ class Session(Controls):
         if what is None:
             self._floor.said.append(text)
             return
-        task = what.task if isinstance(what, Post) else id
+        task = self._task_of(what) if isinstance(what, Post) else id
         if not task:
             raise UsageError(f"worker {id} works on nothing", remedy="steer a task, or the run")
         card = self._board.card(task)
@@ -282,6 +282,11 @@ class Session(Controls):
         if post.state == "gone":
             raise UsageError(f"worker {post.id} is gone", remedy="scale() brings further workers")
         return post
+
+    def _task_of(self, post: Post) -> str:
+        """What a worker works on; nothing where it has lost its task and has not come back yet."""
+        attempt = self._floor.attempt_at(post.task) if post.task else None
+        return post.task if attempt is not None and attempt.performer.id == post.id else ""
 
     def _changed(self, what: Card | Post | None) -> None:
         """Hold up, or let go on, what is under way for it; then give out what may begin."""
@@ -321,7 +326,7 @@ class Session(Controls):
                 id=what.id,
                 title=str(getattr(self._floor.performers[what.id], "name", "") or what.id),
                 state=what.state,
-                partner=what.task,
+                partner=self._task_of(what),
                 attempts=what.given,
                 seconds=self._floor.clock.now() - what.since,
             )

@@ -105,7 +105,15 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """The answer as text; empty unless it is done. Never the text of an error."""
-        return self.result.text if self.result is not None and self.ok else ""
+        return text_of(self.result) if self.result is not None and self.ok else ""
+
+
+def text_of(result: AgentResult[Any]) -> str:
+    """An answer as text: what was said, where that is all of it; else its JSON, as the model wrote it.
+
+    An agent with tools may have to wrap what it says, so its last text is not always its answer.
+    """
+    return result.output if isinstance(result.output, str) else result.text
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,8 +125,10 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         instructions: What is to be done.
         schema: What the answer is constrained to.
         context: What all workers of the swarm are told, equal for all; it goes first, so that engines cache it once.
-        given: Answers that it builds on, by the titles of the tasks that they are of; cut to what a prompt holds.
-        timeout_s: Seconds for it.
+        given: Answers that it builds on, by the titles of the tasks that they are of; the worker cuts them to what its
+            prompt holds.
+        timeout_s: Seconds for it; None where somebody else sees to that, as an orchestrator does, because a pause must
+            stop the clock.
     """
 
     task: str

@@ -93,10 +93,12 @@ def test_a_task_waits_for_a_specialist_and_holds_up_nobody():
 @pytest.mark.parametrize("what", ["pause", "leave"])
 def test_a_task_does_not_wait_for_a_specialist_who_is_not_there(what):
     crew = Crew(LAW, NONE)
-    crew.add("l1", "l2", skills=LAW)
+    crew.add("l1", "l2", "l3", skills=LAW)
     assert crew.give_out() == {"l1": "w0"}
     getattr(crew.roster, what)("w0", crew.now)
     assert crew.give_out() == {"l2": "w1"}
+    crew.end("l2")
+    assert crew.give_out() == {"l3": "w1"}
 
 
 def test_where_nobody_has_all_skills_who_has_more_of_them_goes_first():
@@ -235,7 +237,9 @@ def test_a_task_that_left_the_queue_and_came_back_is_there_once():
     queue = ReadyQueue()
     queue.put("a", NONE, 0.0, 0.0)
     queue.remove("a")
+    queue.put("b", NONE, 0.0, 3.0)
     queue.put("a", NONE, 0.0, 5.0)
+    assert queue.pop() == "b"
     assert queue.pop() == "a"
     queue.remove("a")
     assert queue.pop() is None

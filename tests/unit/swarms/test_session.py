@@ -1,12 +1,14 @@
 """What can be done to tasks, workers and a whole run while they are under way; in virtual time, a call takes 10 s."""
 
 import asyncio
+import json
 
 import pytest
 
-from aurora_swarm import Budget, VLLMPool
+from aurora_swarm import Budget, Tool, VLLMPool
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import TaskCancelledError, UsageError
+from aurora_swarm.swarms.mind import Thought
 from aurora_swarm.swarms.models import Model
 from aurora_swarm.swarms.orchestrator import Orchestrator
 from aurora_swarm.swarms.work import TaskSpec
@@ -33,14 +35,14 @@ class Stage:
         return {record.id: record async for record in self.session.results()}
 
 
-def played(part, *, script=None, tasks=(), delay_s=CALL_S, purse=None, **more):
+def played(part, *, script=None, tasks=(), delay_s=CALL_S, purse=None, max_tokens=None, **more):
     """What a part, a coroutine function of a stage, returns."""
 
     async def main():
         transport = ScriptedTransport(script or (lambda *_: Reply("yes", usage=Usage(10, 5))), delay_s=delay_s)
         async with VLLMPool([AgentEndpoint("a", 8000)], transport=transport) as pool:
             options = {"nodes": 2, "lease_s": 30.0, "name": "crew", **more}
-            orchestrator = Orchestrator(Model(backend=pool), **options)
+            orchestrator = Orchestrator(Model(backend=pool, max_tokens=max_tokens), **options)
             async with orchestrator.open(purse=purse, objective="all of it") as session:
                 for task in tasks:
                     session.add(task)
@@ -179,6 +181,7 @@ def test_status_tells_the_moment():
     assert (c.title, c.state, c.attempts, c.seconds) == ("Title c", "running", 1, 5.0)
     worker = next(item for item in items if item.id == c.partner)
     assert (worker.kind, worker.state, worker.partner, worker.attempts) == ("worker", "working", "c", 2)
+    assert [item.title for item in items if item.kind == "worker"] == ["crew 2", "crew 1"]
 
 
 def test_items_are_those_that_are_wanted():
@@ -274,6 +277,20 @@ def test_a_paused_run_stands_still():
 
     tasks = [task("a", schema=SCHEMA, timeout_s=40), task("b")]
     assert played(part, script=two_turns, tasks=tasks) == ((2, "paused"), 515.0, "working")
+
+
+def test_in_a_paused_run_nobody_asks_anything():
+    """Planners and reducers use the session's mind too."""
+
+    async def part(stage):
+        stage.session.pause(stage.session.id)
+        thinking = asyncio.ensure_future(stage.session.mind.think(Thought(prompt="Plan.")))
+        await asyncio.sleep(100)
+        asked = len(stage.calls)
+        stage.session.resume(stage.session.id)
+        return asked, (await thinking).text, now()
+
+    assert played(part) == (0, "yes", 110.0)
 
 
 # -- cancel ----------------------------------------------------------------------------------------------------
@@ -523,6 +540,36 @@ def test_a_task_has_its_own_time():
     record, ended = played(part, tasks=[task("a", timeout_s=4)], max_attempts=2)
     assert (record.state, record.error.kind, record.attempts) == ("failed", "agent_timeout", 2)
     assert ended == 8.0
+
+
+def test_a_lease_lasts_while_a_tool_works():
+    @Tool.define(effect="effect", timeout=500)
+    async def dig(where: str) -> str:
+        """Dig a hole."""
+        await asyncio.sleep(200)
+        return f"a hole in {where}"
+
+    def script(call, _endpoint):
+        if not any("a hole in Rome" in message.content for message in call.messages):
+            return json.dumps({"tool": "dig", "arguments": {"where": "Rome"}})
+        return json.dumps({"answer": "done"})
+
+    async def part(stage):
+        return (await stage.rest())["a"], now()
+
+    record, ended = played(part, tasks=[task("a")], script=script, tools=[dig])
+    assert (record.text, record.attempts, ended) == ("done", 1, 220.0)
+
+
+def test_a_lease_lasts_while_the_purse_is_waited_for():
+    async def part(stage):
+        return await stage.rest()
+
+    # It holds one call at a time: the last of eight waits 70 s for its turn.
+    purse = Purse(Budget(tokens=450))
+    tasks = [task(name) for name in "abcdefgh"]
+    records = played(part, tasks=tasks, nodes=8, purse=purse, max_tokens=200)
+    assert {(record.ok, record.attempts) for record in records.values()} == {(True, 1)}
 
 
 def test_orchestrators_are_checked_when_they_are_made():
