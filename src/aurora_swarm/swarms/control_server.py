@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -115,8 +116,7 @@ class _Client(asyncio.Protocol):
         self._next: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are no subclass of it
         if len(self._clients) >= _MOST_CLIENTS:
             self._refuse(f"{_MOST_CLIENTS} clients are connected already", "try again when one of them has gone")
             return

@@ -24,7 +24,8 @@ import pytest
 
 from aurora_swarm.errors import StorageError, UsageError
 from aurora_swarm.swarms.messages.message import Message
-from aurora_swarm.swarms.messages.messages import Inbox, Messages, Subscription
+from aurora_swarm.swarms.messages.messages import Messages
+from aurora_swarm.swarms.messages.reading import Inbox, Subscription
 
 ODD_TEXTS = (
     "",
@@ -207,7 +208,7 @@ class MessagesContract:
     async def test_cancelling_waits_loses_nothing(self, messages_factory: MessagesFactory) -> None:
         messages = await messages_factory()
         subscription = await messages.subscribe("news")
-        dice = random.Random(6)
+        dice = random.Random(6)  # noqa: S311 - dice
         heard: list[str] = []
 
         async def listen() -> None:
@@ -231,7 +232,7 @@ class MessagesContract:
 
     async def test_cancelling_sends_leaves_order_and_whatever_was_sent(self, messages_factory: MessagesFactory) -> None:
         messages = await messages_factory()
-        dice = random.Random(7)
+        dice = random.Random(7)  # noqa: S311 - dice
         sent: list[str] = []
         for n in range(40):
             sending = asyncio.create_task(messages.publish("news", str(n), sender="a"))

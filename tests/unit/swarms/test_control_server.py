@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from aurora_swarm.batch.loop import run_on_loop
 from aurora_swarm.errors import AttemptTimeoutError, ConnectionLostError, UsageError
 from aurora_swarm.swarms.control_client import ControlClient, ask_run, find_run, runs
 from aurora_swarm.swarms.control_server import serve_controls
@@ -298,3 +299,21 @@ def test_a_killed_process_leaves_a_socket_that_the_next_look_takes_away(tmp_path
     assert path.exists()
     assert runs(tmp_path) == []
     assert not path.exists()
+
+
+def test_programs_run_it_on_another_event_loop(folder: Path) -> None:
+    async def scenario() -> None:
+        run = SteeredRun(1_000, id="fast")
+        async with serve_controls(run, folder / "s.sock") as path:
+            assert (await ask(path, op="status")).ok
+            assert len(await sent(path, b'{"op":"items","limit":1000}\n' * 20)) == 20
+            assert len(await sent(path, b'{"op":"steer","id":"task-0","text":"x"}\n' * 300)) == 300
+            (refused,) = await sent(path, b"x" * (MOST_LINE + 1))
+            assert not refused.ok
+            _, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b'{"op":"items","limit":1000}\n' * 2_000)  # and reads nothing
+            await asyncio.sleep(0.1)
+            assert (await ask(path, op="status")).ok
+            writer.close()
+
+    run_on_loop(scenario())

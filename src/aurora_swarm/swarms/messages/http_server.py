@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aurora_swarm.errors import AuroraSwarmError, StorageError, UsageError
+from aurora_swarm.errors import StorageError, UsageError
 from aurora_swarm.swarms.messages.http_wire import Answer, Append, Drop, End, Read, Recall
 from aurora_swarm.swarms.messages.log import Log
 from aurora_swarm.swarms.messages.message import MOST_BYTES
@@ -130,14 +129,8 @@ def _endpoint(
         try:
             wanted = msgspec.json.decode(await _body(request), type=kind)
             return _answered(200, await _unless_over(request, closing, handler(log, wanted)))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _answered(400, Answer(error=f"that is no request: {error}", remedy="use open_messages"))
-        except StorageError as error:
-            return _answered(503 if error.path else 409, _told(error))
-        except UsageError as error:
-            return _answered(410 if log.closed else 400, _told(error))
-        except (_TooLargeError, ClientDisconnect):
-            return _answered(413, Answer(error=f"a request has at most {_MOST_BODY} bytes", remedy="send less"))
+        except _REFUSED as error:
+            return _refused(error, is_closed=log.closed)
 
     return answer
 
@@ -173,6 +166,10 @@ class _TooLargeError(Exception):
     """The body is larger than any that we ask for."""
 
 
+class _OverError(Exception):
+    """Nobody waits for the answer any more, or the server closes."""
+
+
 async def _body(request: Request) -> bytes:
     body = bytearray()
     async for piece in request.stream():
@@ -183,12 +180,14 @@ async def _body(request: Request) -> bytes:
 
 
 async def _unless_over(request: Request, closing: asyncio.Event, work: Awaitable[Answer]) -> Answer:
-    """What the work comes to; it ends when the client goes away or the server closes, and nothing was found then."""
+    """What the work comes to; it ends when the client goes away or the server closes."""
     tasks = [asyncio.ensure_future(each) for each in (work, _gone(request), closing.wait())]
     working = tasks[0]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return working.result() if working.done() else Answer()  # type: ignore[return-value]  # the first is the work
+        if not working.done():
+            raise _OverError
+        return working.result()  # type: ignore[return-value]  # the first is the work
     finally:
         for task in tasks:
             task.cancel()
@@ -200,22 +199,43 @@ async def _gone(request: Request) -> None:
         pass
 
 
+_REFUSED = (
+    msgspec.DecodeError,
+    UnicodeDecodeError,
+    StorageError,
+    UsageError,
+    _OverError,
+    _TooLargeError,
+    ClientDisconnect,
+)
+
+
+def _refused(error: Exception, *, is_closed: bool) -> Response:
+    """The answer where there is none."""
+    match error:
+        case StorageError():
+            return _answered(503 if error.path else 409, Answer(error=error.problem, remedy=error.remedy))
+        case UsageError():
+            return _answered(410 if is_closed else 400, Answer(error=error.problem, remedy=error.remedy))
+        case _OverError():
+            return _answered(503, Answer(error="the server closes", remedy="ask again"))
+        case msgspec.DecodeError() | UnicodeDecodeError():
+            return _answered(400, Answer(error=f"that is no request: {error}", remedy="use open_messages"))
+        case _:
+            return _answered(413, Answer(error=f"a request has at most {_MOST_BODY} bytes", remedy="send less"))
+
+
 def _answered(status: int, answer: Answer) -> Response:
     return Response(msgspec.json.encode(answer), status_code=status, media_type="application/json")
 
 
-def _told(error: AuroraSwarmError) -> Answer:
-    logging.getLogger(__name__).info("refused: %s", error)
-    return Answer(error=error.problem, remedy=error.remedy)
-
-
 def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=1024)
-        # Connections take it over. Else a small answer waits 40 ms for the client to acknowledge its head.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return listener
     except OSError as error:
         problem = f"{host}:{port} cannot be listened on: {error.strerror}"
         raise UsageError(problem, remedy="choose another port, or 0 for any") from error
+    # Connections take it over. Else a small answer waits 40 ms for the client to acknowledge its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
@@ -77,6 +77,8 @@ class RedisLog:
         self._append = redis.register_script(_APPEND)
         self._drop = redis.register_script(_DROP)
         self._hints: asyncio.Task[None] | None = None
+        # redis-py's own pool that blocks can lose a place when whoever waits for it is cancelled.
+        self._places = asyncio.Semaphore(_CONNECTIONS)
 
     @classmethod
     async def open(cls, url: str, *, space: str, keep: int, patience_s: float) -> RedisLog:
@@ -94,10 +96,9 @@ class RedisLog:
         """
         place = _without_credentials(url)
         try:
-            pool = BlockingConnectionPool.from_url(
+            pool = ConnectionPool.from_url(
                 url,
-                max_connections=_CONNECTIONS,
-                timeout=None,
+                max_connections=2 * _CONNECTIONS,
                 socket_timeout=_REQUEST_S,
                 socket_connect_timeout=_REQUEST_S,
                 retry=Retry(NoBackoff(), 0),  # there is one retry loop, ours
@@ -159,9 +160,9 @@ class RedisLog:
         """Wake whoever waits, and end the connections. May be called twice."""
         self.closed = True
         self._bell.ring_all()
-        if self._hints is not None:
+        while self._hints is not None and not self._hints.done():
             self._hints.cancel()
-            await asyncio.wait({self._hints})
+            await asyncio.wait({self._hints}, timeout=1.0)
         await self._redis.aclose()
 
     @property
@@ -186,7 +187,7 @@ class RedisLog:
     async def _hear(self, heard: asyncio.Future[None]) -> None:
         """Take hints until the log is closed, also from a server that comes back."""
         pause_s = _FIRST_PAUSE_S
-        while True:
+        while not self.closed:
             try:
                 async with self._redis.pubsub() as hints:
                     await hints.subscribe(self._wake)
@@ -194,11 +195,12 @@ class RedisLog:
                     self._bell.ring_all()  # whatever was said while nobody listened
                     await self._take(hints, heard)
             except (RedisError, OSError):
+                self._bell.ring_all()  # whoever waits finds out too
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the load
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _take(self, hints: Any, heard: asyncio.Future[None]) -> None:
-        while True:
+        while not self.closed:
             hint = await hints.get_message(timeout=LOOK_AGAIN_S)
             if hint is None:
                 await hints.ping()  # a connection that is half gone says nothing: this finds out
@@ -215,7 +217,8 @@ class RedisLog:
             if self.closed:
                 raise closed()
             try:
-                return await ask()
+                async with self._places, asyncio.timeout(2 * _REQUEST_S):
+                    return await ask()
             except AuthenticationError as error:
                 raise UsageError(
                     f"{self._place} refuses us: {error}", remedy="put the password into the URL"
