@@ -1,4 +1,4 @@
-"""The controls of a swarm's run: those of its session, and a hold on whoever plans and consolidates."""
+"""The controls of a swarm's run: those of its session, and reins on whoever plans and consolidates."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Literal
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.swarms.control import Controls, ItemStatus, SwarmStatus
-from aurora_swarm.swarms.reins import Gate, TaskRein
+from aurora_swarm.swarms.reins import TaskRein
 from aurora_swarm.swarms.session import Session
 
 
@@ -26,10 +26,9 @@ class Helm(Controls):
     def __init__(self, session: Session, purse: Purse | None) -> None:
         self.id = session.id
         self._session = session
-        self._gate = Gate()
         self._said: list[str] = []
-        self.planning = TaskRein((self._gate,), (self._said,), _nothing, purse)
-        self.consolidating = TaskRein((self._gate,), (self._said,), _nothing, purse)
+        self.planning = TaskRein((), (self._said,), _nothing, purse)
+        self.consolidating = TaskRein((), (self._said,), _nothing, purse)
 
     @property
     def is_cancelled(self) -> bool:
@@ -51,16 +50,12 @@ class Helm(Controls):
         return self._session.item(id)
 
     def pause(self, id: str) -> None:  # noqa: A002
-        """As of the session; of the run, plans and consolidation wait too."""
+        """As of the session; while the run is paused, its mind asks nothing for anyone."""
         self._session.pause(id)
-        if id == self.id:
-            self._gate.shut()
 
     def resume(self, id: str) -> None:  # noqa: A002
         """As of the session."""
         self._session.resume(id)
-        if id == self.id:
-            self._gate.open()
 
     def cancel(self, id: str) -> None:  # noqa: A002
         """As of the session; of the run, nothing is planned any more, and what is done becomes the answer."""
