@@ -374,7 +374,8 @@ def _outcome(attempt: Attempt) -> tuple[AgentResult[Any] | None, AuroraSwarmErro
     if isinstance(raised, AuroraSwarmError):
         return None, raised
     if raised is not None:
-        _LOG.warning("worker %s died", attempt.performer.id, exc_info=raised)
+        _LOG.warning("worker %s died of %s", attempt.performer.id, type(raised).__name__)
+        _LOG.debug("worker %s died", attempt.performer.id, exc_info=raised)
         return None, WorkerLostError(f"its worker died of {type(raised).__name__}: {raised}")
     result: Any = task.result()
     # What a worker of the user's own returns is checked by nobody else.
