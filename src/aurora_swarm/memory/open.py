@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aurora_swarm.errors import StoreError
+from aurora_swarm.memory.embedders.open import open_embedder
 from aurora_swarm.ports.embedder import Embedder
 from aurora_swarm.ports.store import VectorStore
 
@@ -99,9 +100,7 @@ async def _open_chroma(url: str, embedder: Embedder | None) -> VectorStore:
 
 
 def _default() -> Embedder:
-    from aurora_swarm.memory.embedders.wordllama import WordLlamaEmbedder  # noqa: PLC0415 - imports NumPy
-
-    return WordLlamaEmbedder()
+    return open_embedder("wordllama")
 
 
 def _path(url: str, rest: str) -> Path:
