@@ -16,6 +16,16 @@ from aurora_swarm.swarms.architectures.session import OnPart, Session, opened
 from aurora_swarm.swarms.mind import Rein
 
 
+def check_some(members: Sequence[object], what: str) -> None:
+    """Make sure, before any run, that somebody takes part.
+
+    Raises:
+        UsageError: Nobody does.
+    """
+    if not members:
+        raise UsageError(f"there are no {what}", remedy="give one at least")
+
+
 class Architecture(msgspec.Struct, frozen=True):
     """A way for agents to work on a task. Frozen, so that any number of runs may share it."""
 
@@ -54,7 +64,5 @@ class Architecture(msgspec.Struct, frozen=True):
         self, purse: Purse | None = None, rein: Rein | None = None, on_part: OnPart | None = None
     ) -> AsyncIterator[Session]:
         """A run's session; arguments as for `run`."""
-        if not self.agents:
-            raise UsageError("there are no agents", remedy="give one at least")
         async with opened(self.agents) as minds:
             yield Session(minds, purse, rein, on_part)

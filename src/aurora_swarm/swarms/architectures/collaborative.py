@@ -10,7 +10,7 @@ from aurora_swarm.aggregators import majority_vote
 from aurora_swarm.batch.spec import Schema
 from aurora_swarm.patterns.quorum import Quorum, least
 from aurora_swarm.patterns.scatter_gather import scatter_gather
-from aurora_swarm.swarms.architectures.base import Architecture
+from aurora_swarm.swarms.architectures.base import Architecture, check_some
 from aurora_swarm.swarms.architectures.competitive import ballot
 from aurora_swarm.swarms.architectures.outcome import ArchitectureOutcome
 from aurora_swarm.swarms.architectures.roles import Role
@@ -51,6 +51,9 @@ class Collaborative(Architecture, frozen=True):
         agreement: Share of the answers that must be the same for a consensus.
         rounds: Revisions at most; after the last one the majority decides, and `confidence` says how large it is.
         quorum: How many must answer each time, as a number or as a share.
+
+    Raises:
+        UsageError: There are no collaborators.
     """
 
     collaborators: tuple[CollaborativeAgent, ...]
@@ -60,6 +63,9 @@ class Collaborative(Architecture, frozen=True):
     agreement: float = 0.75
     rounds: int = 2
     quorum: Quorum = 0.5
+
+    def __post_init__(self) -> None:
+        check_some(self.collaborators, "collaborators")
 
     @property
     def agents(self) -> Sequence[Role]:

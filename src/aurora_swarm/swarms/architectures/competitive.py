@@ -16,7 +16,7 @@ from aurora_swarm.patterns.fan_in import packed
 from aurora_swarm.patterns.quorum import Quorum, least
 from aurora_swarm.patterns.voting import SURE, sequential_vote
 from aurora_swarm.pools.flow import together
-from aurora_swarm.swarms.architectures.base import Architecture
+from aurora_swarm.swarms.architectures.base import Architecture, check_some
 from aurora_swarm.swarms.architectures.outcome import ArchitectureOutcome
 from aurora_swarm.swarms.architectures.roles import JudgeAgent, Role
 from aurora_swarm.swarms.architectures.session import Session
@@ -47,6 +47,9 @@ class Competitive(Architecture, frozen=True):
         key: Texts with equal keys are the same answer; spelling that makes no difference when None.
         sure: With `AGREEMENT`, the probability that the leader is really ahead, from which nobody else is asked.
         quorum: How many must have answered, as a number or as a share; with `AGREEMENT` only where all were asked.
+
+    Raises:
+        UsageError: There are no competitors.
     """
 
     competitors: tuple[CompetitiveAgent, ...]
@@ -55,6 +58,9 @@ class Competitive(Architecture, frozen=True):
     key: Key | None = None
     sure: float = SURE
     quorum: Quorum = 0.5
+
+    def __post_init__(self) -> None:
+        check_some(self.competitors, "competitors")
 
     @property
     def agents(self) -> Sequence[Role]:

@@ -10,7 +10,7 @@ from aurora_swarm.batch.spec import Schema
 from aurora_swarm.patterns.debate import Debate, debate
 from aurora_swarm.patterns.quorum import Quorum, least
 from aurora_swarm.pools.flow import together
-from aurora_swarm.swarms.architectures.base import Architecture
+from aurora_swarm.swarms.architectures.base import Architecture, check_some
 from aurora_swarm.swarms.architectures.outcome import ArchitectureOutcome
 from aurora_swarm.swarms.architectures.roles import JudgeAgent, Role
 from aurora_swarm.swarms.architectures.session import Session
@@ -40,6 +40,9 @@ class DebatingAgents(Architecture, frozen=True):
         table: Debaters at a table at most.
         quorum: How many must answer in the last round, as a number or as a share; at a table it holds as a share of
             the table in every round.
+
+    Raises:
+        UsageError: There are no debaters, rounds or seats.
     """
 
     debaters: tuple[DebaterAgent, ...]
@@ -49,6 +52,11 @@ class DebatingAgents(Architecture, frozen=True):
     key: Key | None = None
     table: int = FANIN
     quorum: Quorum = 0.5
+
+    def __post_init__(self) -> None:
+        check_some(self.debaters, "debaters")
+        check_some(range(self.rounds), "rounds")
+        check_some(range(self.table), "seats at a table")
 
     @property
     def agents(self) -> Sequence[Role]:
@@ -78,6 +86,6 @@ class DebatingAgents(Architecture, frozen=True):
 
     def _tables(self) -> list[Sequence[DebaterAgent]]:
         """The debaters in tables of nearly equal size."""
-        count = -(-len(self.debaters) // max(self.table, 1))
+        count = -(-len(self.debaters) // self.table)
         borders = [len(self.debaters) * n // count for n in range(count + 1)]
         return [self.debaters[start:stop] for start, stop in itertools.pairwise(borders)]

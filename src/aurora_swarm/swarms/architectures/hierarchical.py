@@ -7,10 +7,10 @@ from typing import Any
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.batch.spec import Schema
-from aurora_swarm.errors import AuroraSwarmError, UsageError
+from aurora_swarm.errors import AuroraSwarmError
 from aurora_swarm.patterns.quorum import Quorum, least
 from aurora_swarm.patterns.scatter_gather import scatter_gather
-from aurora_swarm.swarms.architectures.base import Architecture
+from aurora_swarm.swarms.architectures.base import Architecture, check_some
 from aurora_swarm.swarms.architectures.outcome import ArchitectureOutcome
 from aurora_swarm.swarms.architectures.roles import Role
 from aurora_swarm.swarms.architectures.session import OnPart, Session
@@ -45,10 +45,12 @@ class LeaderAgent(Role, frozen=True):
 
     merge: Callable[[str, Gathered], str] | None = None
 
-    async def distribute(self, session: Session, task: str, workers: int) -> tuple[list[str], AuroraSwarmError | None]:
-        """Parts of a task, one for each worker at most; none, and why, where no plan came."""
+    async def distribute(
+        self, session: Session, task: str, workers: int, fewest: int = 1
+    ) -> tuple[list[str], AuroraSwarmError | None]:
+        """Parts of a task, from `fewest` to one for each worker; none, and why, where no plan came."""
         text = {"type": "string", "maxLength": MOST_CHARACTERS}
-        parts = {"type": "array", "items": text, "minItems": 1, "maxItems": workers}
+        parts = {"type": "array", "items": text, "minItems": fewest, "maxItems": workers}
         schema: dict[str, Any] = {"type": "object", "properties": {"parts": parts}, "required": ["parts"]}
         prompt = PLAN.format(task=task, workers=workers)
         plan = await session.think(self, "distribute", self.thought(prompt, schema))
@@ -81,6 +83,9 @@ class Hierarchical(Architecture, frozen=True):
         schema: What the answer is constrained to.
         part_schema: What each worker's answer is constrained to.
         quorum: How many parts must be in the answer, as a number or as a share of them.
+
+    Raises:
+        UsageError: There are no workers.
     """
 
     leader: LeaderAgent
@@ -88,6 +93,9 @@ class Hierarchical(Architecture, frozen=True):
     schema: Schema = None
     part_schema: Schema = None
     quorum: Quorum = 0.5
+
+    def __post_init__(self) -> None:
+        check_some(self.workers, "workers")
 
     @property
     def agents(self) -> Sequence[Role]:
@@ -123,13 +131,14 @@ class Hierarchical(Architecture, frozen=True):
 
     async def work(self, session: Session, task: str, parts: Sequence[str] | None = None) -> ArchitectureOutcome:
         """Distribute, collect, process."""
-        if not self.workers or (parts is not None and not parts):
-            raise UsageError("there are no workers, or no parts", remedy="give one of each at least")
+        check_some(self.workers if parts is None else parts, "parts")
+        needed = least(self.quorum, len(self.workers if parts is None else parts))
         if parts is None:
-            parts, error = await self.leader.distribute(session, task, len(self.workers))
+            fewest = 1 if isinstance(self.quorum, float) else self.quorum
+            parts, error = await self.leader.distribute(session, task, len(self.workers), fewest)
             if error is not None:
                 return session.outcome(error=error, n_failed=len(self.workers))
-        needed = least(self.quorum, len(parts))
+            needed = least(self.quorum, len(parts))
         results = await self.leader.collect(session, self.workers, task, parts, self.part_schema)
         if results.n_ok < needed:
             return session.short(results, needed)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from aurora_swarm.batch.spec import Schema
 from aurora_swarm.patterns.quorum import Quorum, least
 from aurora_swarm.patterns.scatter_gather import scatter_gather
-from aurora_swarm.swarms.architectures.base import Architecture
+from aurora_swarm.swarms.architectures.base import Architecture, check_some
 from aurora_swarm.swarms.architectures.outcome import ArchitectureOutcome
 from aurora_swarm.swarms.architectures.roles import Role
 from aurora_swarm.swarms.architectures.session import Session
@@ -41,12 +41,20 @@ class MixtureOfAgents(Architecture, frozen=True):
         aggregator: Who makes the answer.
         schema: What answers are constrained to.
         quorum: How many proposers of each layer must answer, as a number or as a share.
+
+    Raises:
+        UsageError: There are no layers, or no proposers in one of them.
     """
 
     layers: tuple[tuple[ProposerAgent, ...], ...]
     aggregator: AggregatorAgent
     schema: Schema = None
     quorum: Quorum = 0.5
+
+    def __post_init__(self) -> None:
+        check_some(self.layers, "layers")
+        for number, layer in enumerate(self.layers, 1):
+            check_some(layer, f"proposers in layer {number}")
 
     @property
     def agents(self) -> Sequence[Role]:

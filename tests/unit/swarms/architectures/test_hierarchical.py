@@ -74,6 +74,16 @@ def test_a_plan_that_fails_is_the_error_and_nobody_works():
     assert all("Divide this" in prompt for prompt in prompts)
 
 
+def test_a_quorum_in_numbers_is_what_the_leader_must_plan():
+    def lazy(prompt):
+        return json.dumps({"parts": ["2"]}) if "Divide this" in prompt else script(prompt)
+
+    outcome, _ = on_agents(lambda pool: crew(pool, quorum=2).run("Sum"), lazy)
+    assert isinstance(outcome.error, errors.InvalidOutputError)
+    outcome, _ = on_agents(lambda pool: crew(pool, quorum=0.9).run("Sum"), lazy)
+    assert (outcome.answer, outcome.n_ok) == ("4", 1)
+
+
 def test_the_leaders_prompts_do_not_grow_with_the_workers():
     def longest(size):
         parts = [str(n) for n in range(size)]

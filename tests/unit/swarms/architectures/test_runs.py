@@ -146,9 +146,22 @@ async def test_a_model_that_cannot_be_opened_is_said_before_anything_is_sent():
         await Competitive((CompetitiveAgent(Model("none", "nowhere.hostfile")),)).run("What?")
 
 
-async def test_no_agents_are_refused():
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Competitive((), lambda response: 1.0),
+        lambda: Collaborative(()),
+        lambda: DebatingAgents(()),
+        lambda: DebatingAgents((DebaterAgent(Model()),), rounds=0),
+        lambda: DebatingAgents((DebaterAgent(Model()),), table=0),
+        lambda: MixtureOfAgents((), AggregatorAgent(Model())),
+        lambda: MixtureOfAgents(((),), AggregatorAgent(Model())),
+        lambda: Hierarchical(LeaderAgent(Model()), ()),
+    ],
+)
+def test_nobody_is_refused_when_a_front_is_made(make):
     with pytest.raises(errors.UsageError):
-        await Competitive(()).run("What?")
+        make()
 
 
 def test_a_slow_agent_has_a_time_of_its_own():
