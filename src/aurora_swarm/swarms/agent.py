@@ -60,7 +60,7 @@ class Agent(_Thinker, frozen=True, kw_only=True, eq=False):
     tool_choice: ToolChoice = "auto"
     max_turns: int = 8
     max_retries: int = 2
-    id: str | None = None
+    id: str = ""
 
     def __post_init__(self) -> None:
         memory = self.memory
@@ -146,7 +146,7 @@ class Agent(_Thinker, frozen=True, kw_only=True, eq=False):
             UsageError: The memory cannot be opened.
             SchemaError: The schema cannot be used.
         """
-        who, task = who or self.id or "", task or new_id()
+        who, task = who or self.id, task or new_id()
         async with AsyncExitStack() as stack:
             granted = (*_tools_of(self), *tools)
             if isinstance(self.memory, Memory):

@@ -76,14 +76,17 @@ def checked(question: Question, given: Answer) -> Answer:
 
     Raises:
         AnswerRefusedError: It is none; the text says what is expected, or is what `Question.validate` said.
-        Exception: Whatever else `Question.validate` raised.
+        TypeError: `Question.validate` returned neither a sentence nor None.
+        Exception: Whatever else it raised.
     """
     answer = _of_kind(question, given)
     if question.validate is not None:
         try:
-            wrong = question.validate(answer)
+            wrong: object = question.validate(answer)
         except ValueError as error:
             raise AnswerRefusedError(str(error) or "This answer cannot be used.") from None
+        if wrong is not None and not isinstance(wrong, str):
+            raise TypeError("validate returns a sentence about what is wrong, or None")
         if wrong:
             raise AnswerRefusedError(wrong)
     return answer

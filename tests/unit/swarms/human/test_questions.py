@@ -75,6 +75,12 @@ def test_a_check_may_raise_instead(question):
         checked(question(validate=known), "Bob")
 
 
+def test_a_check_that_says_yes_or_no_instead_of_what_is_wrong_is_an_error_not_an_answer(question):
+    for said in (True, False):
+        with pytest.raises(TypeError, match="returns a sentence"):
+            checked(question(validate=lambda answer, said=said: said), "x")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
