@@ -166,6 +166,10 @@ async def test_without_javascript_a_wrong_answer_is_told_in_its_place(chromium, 
     await card(page, "n").get_by_label("A number").fill("4")
     await card(page, "n").get_by_role("button", name="Send").click()
     assert await asking == 4
+    # Nobody can be typing now, so the page looks by itself, also after an answer that came too late.
+    assert 'content="3; url=/"' in await page.content()
+    await ask("next", "And now?")
+    await expect(card(page, "next")).to_be_visible(timeout=15_000)
 
 
 async def test_what_a_model_says_is_text_on_the_page(chromium, form, ask):

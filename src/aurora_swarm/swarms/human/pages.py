@@ -85,7 +85,7 @@ def page(
     cards = "".join(card(each, tried) for each in waiting[:MOST_SHOWN])
     more = max(0, len(waiting) - MOST_SHOWN)
     # Without a script the page looks again by itself only while nobody can be typing.
-    again = '<a href="/">Look again</a>' if waiting else '<meta http-equiv="refresh" content="5">'
+    again = '<a href="/">Look again</a>' if waiting else '<meta http-equiv="refresh" content="3; url=/">'
     return f"""<!doctype html>
 <html lang="en">
 <head>
