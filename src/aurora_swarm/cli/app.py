@@ -12,6 +12,7 @@ import typer
 
 from aurora_swarm.cli.ask import ask
 from aurora_swarm.cli.complaints import complain
+from aurora_swarm.cli.ctl import ctl_app
 from aurora_swarm.cli.demo import demo
 from aurora_swarm.cli.endpoints import endpoints
 from aurora_swarm.cli.exits import Exit
@@ -20,6 +21,7 @@ from aurora_swarm.cli.local import local
 from aurora_swarm.cli.map import map_inputs
 from aurora_swarm.cli.run import run
 from aurora_swarm.cli.sim import sim
+from aurora_swarm.cli.swarm import swarm
 from aurora_swarm.cli.voice import say
 from aurora_swarm.cli.wait import wait
 from aurora_swarm.errors import AuroraSwarmError, UsageError
@@ -117,6 +119,17 @@ _add(
     'aurora-swarm ask "Propose a hypothesis for X." --broadcast --hostfile agents.hostfile',
     'aurora-swarm ask "Why is the sky blue?" --broadcast --reduce "Merge: {responses}" --hostfile agents.hostfile',
 )
+_add(
+    "swarm",
+    swarm,
+    "Pursue an objective with a swarm: a plan, tasks for workers, further tasks from what they find, one answer.\n\n"
+    "Prints the plan, what happens, and the answer; what failed is named. While it runs, aurora-swarm ctl in another "
+    "terminal shows and steers it.",
+    'aurora-swarm swarm "Compare three ways to cool a reactor, and recommend one." --hostfile agents.hostfile',
+    'aurora-swarm swarm "Summarise what these notes say of valves." --backend local:// --nodes 4 --max-tasks 6',
+    "aurora-swarm swarm --objective-file brief.txt --backend vllm://localhost:8000 --budget-tokens 200000 --json",
+)
+app.add_typer(ctl_app, name="ctl")
 _add(
     "local",
     local,
