@@ -24,6 +24,10 @@ LEAST_S = 1.0
 """Seconds that no task is too long for."""
 
 
+TICK_S = 1e-3
+"""Seconds that waiting takes at least: a difference lost in rounding must not be waited for again and again."""
+
+
 class Gift(NamedTuple):
     """A task that is given to a swarm."""
 
@@ -134,7 +138,7 @@ class Allotment:
         if limit is None:
             return None
         waits = [started + limit - now for started, task in self._alone() if self._could_help(task)]
-        return max(min(waits), 0.0) if waits else None
+        return max(min(waits), TICK_S) if waits else None
 
     def done(self, gift: Gift, now: float) -> list[str]:
         """A swarm has an answer.
@@ -256,7 +260,7 @@ class Allotment:
         if limit is None:
             return None
         for started, task in self._alone():
-            if now - started >= limit and (fit := self._could_help(task)):
+            if now >= started + limit and (fit := self._could_help(task)):
                 return Gift(task.spec.id, fit[0])
         return None
 

@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import msgspec
 
 from aurora_swarm.patterns.fan_in import cut
+from aurora_swarm.swarms.excerpts import shortened
 
 BYTES_PER_TOKEN = 4
 """As long as no tokenizer is asked; what is not English has fewer, so that less than was allowed is shown of it."""
 
 LEAST = 48
 """Tokens below which a finding is left out rather than shown: little can be said in them."""
+
+ABOUT_CHARS = 80
+"""Characters that are shown of what a finding is about."""
 
 FRAME = 24
 """Tokens of a finding's line besides its text."""
@@ -45,9 +49,13 @@ def in_envelope(findings: Sequence[Finding], tokens: int) -> str:
     Returns:
         The lines; empty when there is nothing to show.
     """
-    kept = list(findings[: max(tokens, 0) // LEAST])
+    kept = [_headed(each) for each in findings[: max(tokens, 0) // LEAST]]
     rooms = _shares([_tokens(each.found) + _tokens(each.about) + FRAME for each in kept], tokens)
     return "\n".join(_line(each, room - FRAME - _tokens(each.about)) for each, room in zip(kept, rooms, strict=True))
+
+
+def _headed(finding: Finding) -> Finding:
+    return msgspec.structs.replace(finding, about=shortened(finding.about, ABOUT_CHARS))
 
 
 def _line(finding: Finding, room: int) -> str:

@@ -33,13 +33,31 @@ class Spent(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     tool_calls: int = 0
 
-    def as_usage(self) -> Usage:
-        """The tokens as a purse books them: those that nobody counted cost what generated ones do."""
-        prompt, cached = self.usage.prompt_tokens, self.usage.cached_tokens
-        total = max(self.tokens, self.usage.total_tokens)
-        if prompt == 0 and total > 0:
-            return Usage(1, total - 1)
-        return Usage(prompt, total - prompt, cached)
+    @property
+    def total(self) -> int:
+        """Tokens spent, by whichever count has more of them."""
+        return max(self.tokens, self.usage.total_tokens)
+
+    def as_usage(self, price: Price | None = None) -> Usage:
+        """The tokens as a purse books them: those that nobody counted are the dearest ones that they can be.
+
+        Args:
+            price: What they cost where they are booked.
+        """
+        prompt, cached, completion = self.usage.prompt_tokens, self.usage.cached_tokens, self.usage.completion_tokens
+        more = self.total - self.usage.total_tokens
+        if price is None or _completion_is_dearest(price):
+            completion += more
+        else:
+            prompt += more
+            cached += more if (price.cached or 0.0) > price.prompt else 0
+        if prompt == 0 and completion > 0:  # every call has a prompt
+            prompt, completion = 1, completion - 1
+        return Usage(prompt, completion, cached)
+
+
+def _completion_is_dearest(price: Price) -> bool:
+    return price.completion >= max(price.prompt, price.cached or 0.0)
 
 
 def free_in(purse: Purse, now: float) -> Budget:
@@ -103,6 +121,7 @@ class Grant:
     """
 
     def __init__(self, purse: Purse, now: float) -> None:
+        self._price = purse.price
         free = free_in(purse, now)
         tokens = _tokens_for(free, purse.price)
         if tokens is not None and tokens < USEFUL_TOKENS:
@@ -127,7 +146,10 @@ class Grant:
         Args:
             spent: By the other's account; None when nothing was begun.
         """
-        self._settle(_NOTHING if spent is None else _as_outcome(spent), 0 if spent is None else spent.tool_calls)
+        if spent is None or not spent.total:
+            self._settle(_NOTHING, 0 if spent is None else spent.tool_calls)
+        else:
+            self._settle(Outcome(Reply("", usage=spent.as_usage(self._price)), None, None), spent.tool_calls)
 
     def lose(self) -> None:
         """Book all of it: the other may have spent it, and will not say."""
@@ -143,8 +165,7 @@ class Grant:
     def _take(purse: Purse, tokens: int, now: float) -> _Held:
         """Reserve tokens at the dearest price that any of them may have."""
         price = purse.price
-        by_prompt = price is not None and max(price.prompt, price.cached or 0.0) > price.completion
-        prompt = tokens - 1 if by_prompt else 0
+        prompt = 0 if price is None or _completion_is_dearest(price) else tokens - 1
         own = Purse(Budget(), None, purse, prompt_tokens=lambda _call: prompt)
         _, hold = own.reserve(Call((), sampling=Sampling(max_tokens=tokens - prompt)), now)
         return _Held(own, hold)
@@ -161,8 +182,3 @@ def _tokens_for(free: Budget, price: Price | None) -> int | None:
     affordable = int(free.usd * 1e6 / dearest) - 1 if dearest > 0 else None
     bounds = [bound for bound in (free.tokens, affordable) if bound is not None]
     return max(min(bounds), 0) if bounds else None
-
-
-def _as_outcome(spent: Spent) -> Outcome:
-    usage = spent.as_usage()
-    return Outcome(Reply("", usage=usage), None, None) if usage.total_tokens else _NOTHING

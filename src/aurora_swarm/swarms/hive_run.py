@@ -20,6 +20,11 @@ from aurora_swarm.swarms.work import Member, SwarmOutcome, TaskSpec, TaskState
 from aurora_swarm.values.budget import Budget
 
 
+def key_of(spec: TaskSpec) -> str:
+    """What tasks that ask the same have in common: shared tasks, of whichever swarm, are known by it."""
+    return spec.title if spec.instructions in {"", spec.title} else f"{spec.title}: {spec.instructions}"
+
+
 class Means:
     """What a run has.
 
@@ -196,10 +201,11 @@ class HiveRun:
 
     def _write(self, gift: Gift, outcome: SwarmOutcome) -> None:
         """Put what a swarm has found on the board: its answer, and those of its tasks."""
-        title, seen = self._allotment.tasks[gift.task].spec.title, self._seen[gift]
+        own, seen = key_of(self._allotment.tasks[gift.task].spec), self._seen[gift]
         sure = outcome.n_ok / len(outcome.tasks) if outcome.tasks else 1.0
-        found = {each.spec.title: each.text for each in outcome.tasks if each.text}
-        for key, value in (found | {title: outcome.answer}).items():
+        parts = outcome.tasks if len(outcome.tasks) > 1 else ()  # a single one says what the answer says
+        found = {key_of(each.spec): each.text for each in parts if each.text}
+        for key, value in (found | {own: outcome.answer}).items():
             self._board.write(key, value, who=gift.member, seen=seen.get(key, {}), confidence=sure)
 
     def _told(self, member: str, task: Macro) -> str:
@@ -213,8 +219,8 @@ class HiveRun:
     def _findings(self, *, apart_from: str = "", task: Macro | None = None) -> list[Finding]:
         """The board: first what a task builds on, then answers of macro-tasks, then the rest; the newest first."""
         before = () if task is None else task.spec.after
-        first = {self._allotment.tasks[each].spec.title for each in before}
-        answers = {each.spec.title for each in self._allotment.tasks.values()}
+        first = {key_of(self._allotment.tasks[each].spec) for each in before}
+        answers = {key_of(each.spec) for each in self._allotment.tasks.values()}
         views = [view for view in reversed(self._board.views()) if view.who != apart_from]
         views.sort(key=lambda view: (view.key not in first, view.key not in answers))
         return [Finding(view.key, view.value, view.who) for view in views]
@@ -225,8 +231,9 @@ class HiveRun:
         Raises:
             AuroraSwarmError: None has; the first reason.
         """
-        done = [task.spec.title for task in self._allotment.tasks.values() if task.state is TaskState.DONE]
-        views = ((title, self._board.read(title)) for title in dict.fromkeys(done))
+        done = [task.spec for task in self._allotment.tasks.values() if task.state is TaskState.DONE]
+        titles = {key_of(spec): spec.title for spec in done}
+        views = ((title, self._board.read(key)) for key, title in titles.items())
         found = [(title, view.value) for title, view in views if view is not None]
         if not found:
             raise why_nothing(self._allotment)

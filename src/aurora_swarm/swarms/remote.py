@@ -195,8 +195,8 @@ def _with_notes(report: Report, grant: Grant, name: str) -> SwarmOutcome:
     allowed, spent = grant.budget.tokens, report.spent
     if spent is None and grant.is_bounded:
         notes.append(f"{name} did not say what it spent, so that all that it was allowed counts.")
-    elif spent is not None and allowed is not None and spent.as_usage().total_tokens > allowed:
-        notes.append(f"{name} says that it spent {spent.as_usage().total_tokens:,} tokens and was allowed {allowed:,}.")
+    elif spent is not None and allowed is not None and spent.total > allowed:
+        notes.append(f"{name} says that it spent {spent.total:,} tokens and was allowed {allowed:,}.")
     return msgspec.structs.replace(report.outcome, notes=tuple(notes))
 
 

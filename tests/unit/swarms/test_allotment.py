@@ -88,6 +88,7 @@ def test_a_straggler_is_worked_on_by_an_idle_swarm_too_and_the_first_answer_coun
     allotment.done(Gift("1", "a"), 10)
     assert allotment.give(10) == []
     assert allotment.wake_in(10) == 20
+    assert allotment.wake_in(30) > 0
     assert allotment.give(30) == [Gift("2", "a")]
     assert allotment.wake_in(30) is None
     assert allotment.done(Gift("2", "a"), 35) == ["b"]

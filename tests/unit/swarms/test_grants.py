@@ -79,7 +79,9 @@ def test_whatever_the_price_no_report_within_the_grant_overspends(seed):
             break
 
 
-def test_tokens_that_nobody_counted_are_booked_as_generated_ones():
+def test_tokens_that_nobody_counted_are_booked_as_the_dearest_that_they_can_be():
     assert Spent(100, Usage(30, 20, 10)).as_usage() == Usage(30, 70, 10)
+    assert Spent(100, Usage(30, 20, 10)).as_usage(Price(2.0, 1.0)) == Usage(80, 20, 10)
+    assert Spent(100, Usage(30, 20, 10)).as_usage(Price(2.0, 1.0, 3.0)) == Usage(80, 20, 60)
     assert Spent(100).as_usage() == Usage(1, 99)
     assert Spent().as_usage() == Usage()
