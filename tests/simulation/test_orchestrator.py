@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import sys
+import time
 from collections import Counter, defaultdict
 
 import pytest
@@ -292,3 +294,74 @@ def test_a_call_that_takes_far_longer_than_others_is_given_to_another_worker():
     records, seconds = run_virtual(main())
     assert all(record.ok for record in records)
     assert seconds < 60
+
+
+class Quick:
+    """A worker that takes some time and now and then fails; asks nobody."""
+
+    skills = frozenset()
+
+    def __init__(self, name, dice):
+        self.id = self.name = name
+        self._dice = dice
+
+    async def work(self, assignment, mind, *, purse=None, rein=None):
+        await asyncio.sleep(self._dice.uniform(1, 5))
+        ok = self._dice.random() < 0.95
+        error = None if ok else AgentTimeoutError("no luck")
+        return AgentResult(index=0, key="", ok=ok, output="yes", error=error, text="yes")
+
+
+def large_run(n_tasks, n_workers):
+    dice = random.Random(1)
+    specs = [
+        TaskSpec(
+            id=f"t{n}",
+            title=str(n),
+            skills=(f"s{n % 7}",) if n % 2 else (),
+            after=(f"t{n - 9}",) if n % 10 == 9 else (),
+            priority=n % 3,
+        )
+        for n in range(n_tasks)
+    ]
+
+    async def main():
+        _, pool = fleet(answer, delay_s=1.0)
+        crew = [Quick(f"w{n}", dice) for n in range(n_workers)]
+        async with pool, Orchestrator(Model(backend=pool), workers=crew, max_attempts=9).open() as session:
+            session.add_all(specs)
+            return [record.ok async for record in session.results()]
+
+    return run_virtual(main())
+
+
+def test_ten_thousand_tasks_over_a_thousand_workers_take_seconds():
+    began = time.perf_counter()
+    assert large_run(10_000, 1_000) == [True] * 10_000
+    seconds = time.perf_counter() - began
+    assert seconds < 60, f"{seconds:.1f} s"
+
+
+def test_the_work_for_a_task_does_not_grow_with_their_number():
+    """Lines of the society's own code that are executed for a task; a loop over all tasks or workers would show."""
+
+    def lines_for(n_tasks, n_workers):
+        lines = 0
+
+        def count(frame, event, _):
+            nonlocal lines
+            if "/swarms/" not in frame.f_code.co_filename:
+                return None
+            lines += event == "line"
+            return count
+
+        before = sys.gettrace()
+        sys.settrace(count)
+        try:
+            assert all(large_run(n_tasks, n_workers))
+        finally:
+            sys.settrace(before)
+        return lines / n_tasks
+
+    few, many = lines_for(200, 20), lines_for(2_000, 200)
+    assert many < 1.2 * few, f"lines for a task: {few:.0f} of 200, {many:.0f} of 2,000"

@@ -227,7 +227,7 @@ class Floor:
 
         said = (self.said, self.said_to.setdefault(start.task, []))
         attempt.rein = TaskRein((self.gate, attempt.gate), said, alive, self._purse)
-        attempt.watched = Watched(self.clock.now, alive, self._pace.note)
+        attempt.watched = Watched(attempt.gate, self.clock.now, alive, self._pace.note)
         # Its own time is kept by the lease, because a pause must stop it.
         self._leases.grant(lease, clock, card.spec.timeout_s)
         attempt.task = asyncio.get_running_loop().create_task(self._work(attempt))

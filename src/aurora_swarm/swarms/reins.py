@@ -53,16 +53,29 @@ class Gate:
             await self._opened.wait()
 
 
+async def all_passed(gates: Sequence[Gate]) -> None:
+    """Wait until all of them are open at once."""
+    while shut := next((gate for gate in gates if gate.is_shut), None):
+        await shut.passed()
+
+
 class Watched:
     """What is under way for one task at the moment, and signs of life from it.
 
     Args:
+        gate: No call to the model begins while it is shut, also of a worker that knows no reins.
         now: The clock.
         alive: Called at each sign of life.
         answered: Called with the seconds that a call to the model took.
+
+    Attributes:
+        gate: As given.
     """
 
-    def __init__(self, now: Callable[[], float], alive: Callable[[], None], answered: Callable[[float], None]) -> None:
+    def __init__(
+        self, gate: Gate, now: Callable[[], float], alive: Callable[[], None], answered: Callable[[float], None]
+    ) -> None:
+        self.gate = gate
         self._now = now
         self._alive = alive
         self._answered = answered
@@ -117,11 +130,13 @@ class _WatchedPool(Pool):
 
     def ask(self, call: Call, *, near: AgentEndpoint | None = None) -> Coroutine[Any, Any, Outcome]:
         watched = WATCHED.get()
-        asked = self._ask_later(call, near) if self._gate.is_shut else super().ask(call, near=near)
+        gates = (self._gate,) if watched is None else (self._gate, watched.gate)
+        is_shut = any(gate.is_shut for gate in gates)
+        asked = self._ask_later(call, near, gates) if is_shut else super().ask(call, near=near)
         return asked if watched is None else watched.call(asked)
 
-    async def _ask_later(self, call: Call, near: AgentEndpoint | None) -> Outcome:
-        await self._gate.passed()
+    async def _ask_later(self, call: Call, near: AgentEndpoint | None, gates: Sequence[Gate]) -> Outcome:
+        await all_passed(gates)
         return await super().ask(call, near=near)
 
 
@@ -187,8 +202,7 @@ class TaskRein:
             TaskCancelledError: The task is somebody else's by now.
             BudgetError: The purse cannot pay for what was said.
         """
-        while shut := next((gate for gate in self._gates if gate.is_shut), None):
-            await shut.passed()
+        await all_passed(self._gates)
         if self.is_ended:
             raise TaskCancelledError("the task was taken from this worker")
         self._alive()

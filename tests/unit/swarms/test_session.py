@@ -7,7 +7,7 @@ import pytest
 
 from aurora_swarm import Budget, Tool, VLLMPool
 from aurora_swarm.agents.budgets import Purse
-from aurora_swarm.errors import TaskCancelledError, UsageError
+from aurora_swarm.errors import RequestRejectedError, TaskCancelledError, UsageError
 from aurora_swarm.swarms.mind import Thought
 from aurora_swarm.swarms.models import Model
 from aurora_swarm.swarms.orchestrator import Orchestrator
@@ -531,6 +531,37 @@ def test_a_session_ends_although_its_workers_do_not():
         await asyncio.sleep(1)
 
     played(part, workers=[Clinging("one")], tasks=[task("a")])
+
+
+class Unbridled:
+    """A worker that asks twice and knows no reins."""
+
+    id = name = "unbridled"
+    skills = frozenset()
+
+    async def work(self, assignment, mind, *, purse=None, rein=None):
+        await mind.think(Thought(prompt="first"))
+        return await mind.think(Thought(prompt="second"))
+
+
+def test_a_worker_that_knows_no_reins_is_held_up_all_the_same():
+    async def part(stage):
+        await asyncio.sleep(5)
+        stage.session.pause("a")
+        await asyncio.sleep(500)
+        asked = len(stage.calls)
+        stage.session.resume("a")
+        return asked, (await stage.rest())["a"].attempts, now()
+
+    assert played(part, workers=[Unbridled()], tasks=[task("a")]) == (1, 1, 515.0)
+
+
+def test_what_another_worker_would_not_do_better_fails_at_once():
+    async def part(stage):
+        return (await stage.rest())["a"]
+
+    record = played(part, tasks=[task("a")], script=lambda *_: RequestRejectedError("no such parameter"))
+    assert (record.state, record.attempts, record.error.kind) == ("failed", 1, "request_rejected")
 
 
 def test_a_task_has_its_own_time():
