@@ -10,7 +10,7 @@ TASK = "A laboratory of five people wants a server. Propose in one short sentenc
 
 
 async def main(backend: str) -> None:
-    model = Model("", backend, temperature=0.7, max_tokens=32)
+    model = Model("", backend, temperature=0.7, max_tokens=24)
     agents = tuple(CollaborativeAgent(model, name=aspect, aspect=aspect) for aspect in ("cost", "noise", "safety"))
     outcome = await Collaborative(agents, decide="vote").run(TASK)
     for part in outcome.parts:

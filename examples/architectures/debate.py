@@ -13,7 +13,7 @@ QUESTION = "Should a laboratory of five people keep its own server? Answer in on
 
 
 async def main(backend: str) -> None:
-    model = Model("", backend, temperature=0.7, max_tokens=32)
+    model = Model("", backend, temperature=0.7, max_tokens=24)
     purse = Purse(Budget(tokens=20_000))
     debaters = (DebaterAgent(model, "saver", "You count every coin."), DebaterAgent(model, "builder", "You build."))
     outcome = await DebatingAgents(debaters, JudgeAgent(model, "judge"), rounds=2).run(QUESTION, purse=purse)

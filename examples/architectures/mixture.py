@@ -10,7 +10,7 @@ TASK = "Say in one short sentence what a heat pump does."
 
 
 async def main(backend: str) -> None:
-    model = Model("", backend, temperature=0.7, max_tokens=32)
+    model = Model("", backend, temperature=0.7, max_tokens=24)
     mixture = MixtureOfAgents(layers=((ProposerAgent(model),) * 3,), aggregator=AggregatorAgent(model))
     outcome = await mixture.run(TASK, on_part=lambda part: print(f"{part.agent}: {part.text or part.error}"))
     print(f"Made of {outcome.n_ok}: {outcome.answer or outcome.error}")
