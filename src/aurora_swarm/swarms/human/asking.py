@@ -17,7 +17,7 @@ _SPARE_S = 5.0
 """The question's own deadline ends the wait; the tool's is only there for a `Human` that does not keep it."""
 
 
-Option = Annotated[str, Field(min_length=1, max_length=100)]
+Option = Annotated[str, Field(max_length=100)]
 
 
 class AskArguments(BaseModel):
