@@ -271,7 +271,8 @@ class Roster:
         if isinstance(found, Post):
             return found
         # One more of a kind that may not have it is no use.
-        if self._hire is not None and self._may_hire() and not (able and self._hired and not wanted <= self._hired):
+        helps = not able or self._hired is None or wanted <= self._hired
+        if helps and self._hire is not None and self._may_hire():
             worker, self._hired = self._hire()
             self.join(worker, self._hired, now)
             return self.choose(wanted, had, now)
@@ -285,7 +286,7 @@ class Roster:
         for skills in kinds:
             if best is not None and (len(skills & wanted) < len(best.skills & wanted) or looked_at > _MOST):
                 break
-            for post in self._candidates(skills, wanted):
+            for post in self._candidates(skills, wanted, _LOOKED_AT + len(had)):
                 looked_at += 1
                 if post.id in had:
                     spare = spare or post
@@ -297,12 +298,12 @@ class Roster:
             return "nobody"
         return "had it" if self._others(had, kinds) else spare
 
-    def _candidates(self, skills: Skills, wanted: Skills) -> Iterator[Post]:
+    def _candidates(self, skills: Skills, wanted: Skills, count: int) -> Iterator[Post]:
         free = self._free.get(skills)
         if free:
             for kind in ("", *wanted):
                 if kind in free:
-                    yield from free[kind].first(_LOOKED_AT)
+                    yield from free[kind].first(count)
 
     def _kinds(self, wanted: Skills) -> list[Skills]:
         """All kinds of workers, those with the most of what is wanted first."""

@@ -21,7 +21,7 @@ from aurora_swarm.swarms.work import FINAL, Moment, TaskRecord, TaskSpec, TaskSt
 from aurora_swarm.values.outcome import AgentResult
 
 
-class Stop(msgspec.Struct, frozen=True):
+class Stop(msgspec.Struct, frozen=True, gc=False):
     """Whoever holds this lease has lost the task: end its work.
 
     Args:
@@ -31,7 +31,7 @@ class Stop(msgspec.Struct, frozen=True):
     lease: int
 
 
-class Ended(msgspec.Struct, frozen=True):
+class Ended(msgspec.Struct, frozen=True, gc=False):
     """A task has become final.
 
     Args:
@@ -396,10 +396,14 @@ class Board:
         ending = [(card, state, error, False)]
         while ending:
             card, state, error, has_fallen = ending.pop()
+            if card.state in FINAL:  # it builds on two that fell
+                continue
             card.is_paused, card.error, card.has_fallen = False, error, has_fallen or card.has_fallen
             self.queue.remove(card.id)
             self._move(card, state, now, "" if error is None else error.kind)
             commands.append(Ended(card.id))
+            if not card.dependents:
+                continue
             dependents = [self.cards[task] for task in card.dependents]
             if state is TaskState.DONE:
                 for other in dependents:

@@ -58,7 +58,7 @@ class TaskState(StrEnum):
 FINAL = frozenset({TaskState.DONE, TaskState.FAILED, TaskState.CANCELLED})
 
 
-class Moment(msgspec.Struct, frozen=True):
+class Moment(msgspec.Struct, frozen=True, gc=False):
     """One line of a task's history.
 
     Args:

@@ -204,6 +204,22 @@ def test_workers_are_hired_up_to_the_target_and_not_for_what_they_may_not_have()
     assert crew.roster.size == 3
 
 
+def test_nobody_is_hired_in_vain():
+    crew = Crew()
+    crew.roster.join("lawyer", LAW, 0.0)
+    crew.roster.target = 50
+    crew.add("l1", "l2", "l3", skills=LAW)
+    assert crew.give_out() == {"l1": "lawyer"}
+    assert crew.roster.size == 2, "one, to see what is hired here"
+
+
+def test_among_many_who_have_had_it_the_one_who_has_not_is_found():
+    crew = Crew(*[NONE] * 20)
+    for number in range(20):
+        crew.tried(f"w{number}", pace=1.0 + number)
+    assert crew.roster.choose(NONE, [f"w{number}" for number in range(19)], 0.0).id == "w19"
+
+
 def test_only_so_many_of_a_given_crew_work_at_a_time():
     crew = Crew(NONE, NONE, NONE)
     crew.roster.scale(2, 0.0)
