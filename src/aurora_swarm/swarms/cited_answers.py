@@ -23,6 +23,9 @@ from aurora_swarm.values.reply import Usage
 _MOST_SOURCES = 3
 """Small models name all sources that they may: then none of them tells where an answer comes from."""
 
+_REST_TOKENS = 64
+"""What the form of an answer takes, its text apart. A model that repeats digits needs a token for each character."""
+
 
 class CitedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """An answer, and where in the objective it comes from.
@@ -74,7 +77,7 @@ async def cited_answer(
         k: Passages of one search.
         searches: How often the model may search in words of its own before it answers; what it finds is shown to it
             too, so its prompt grows by `k` passages with each. 0 for the question as it is, which takes one call.
-        max_chars: Characters of the answer at most; let the model's `max_tokens` hold them.
+        max_chars: Characters of the answer at most; so many tokens are allowed for, and some for its form.
         purse: Bounds what is spent.
         rein: As for `Mind.think`.
 
@@ -93,7 +96,11 @@ async def cited_answer(
         look = _looking(objective, question, search_tool(objective, seen, k), searches)
         usage += (await mind.think(look, purse=purse, rein=rein)).usage
     shown = tuple(seen)
-    thought = Thought(prompt=_asked(question, shown), schema=_answer_schema(len(shown), max_chars))
+    thought = Thought(
+        prompt=_asked(question, shown),
+        schema=_answer_schema(len(shown), max_chars),
+        max_tokens=max_chars + _REST_TOKENS,
+    )
     result = await mind.think(thought, purse=purse, rein=rein)
     usage += result.usage
     if not result.ok or result.output is None:
