@@ -139,3 +139,39 @@ def test_whatever_dies_no_budget_is_overspent_and_what_is_missing_is_named(token
         else:
             assert outcome.error.kind in {"budget", "quorum", "plan"}, f"seed {seed}"
         assert not any(CANARY in prompt for prompt in model.prompts), f"seed {seed}"
+
+
+class Endless(Accountable):
+    """Finds two further tasks in every result; each of its texts is of one length."""
+
+    def answer(self, call):
+        if call.messages[0].content.startswith(PLANNER):
+            return json.dumps({"tasks": [self.named() | {"after": []} for _ in range(4)]})
+        if call.messages[0].content.startswith(REVIEWER):
+            return json.dumps({"tasks": [self.named() for _ in range(2)]})
+        return "done" * 20
+
+    def named(self):
+        return {"title": f"{self.dice.getrandbits(60):020d}", "instructions": f"{self.dice.getrandbits(60):020d}"}
+
+
+@pytest.mark.parametrize("nodes", [8, 512])
+def test_what_one_worker_is_told_does_not_grow_with_the_swarm(nodes):
+    """And what a planner is told does not either, once there are more tasks than it is told of."""
+
+    async def main():
+        model = Endless(random.Random(nodes))
+        transport = ScriptedTransport(model, delay_s=1.0, batches=False)
+        async with VLLMPool([AgentEndpoint("n", 8000)], "m", transport=transport, concurrency=2_000) as pool:
+            orchestrator = Orchestrator(Model(backend=pool), nodes)
+            swarm = Swarm(orchestrator, objective="Win.", max_tasks=2 * nodes, max_depth=99, consolidate="Merge {n}.")
+            outcome = await swarm.run()
+        told = [(call.messages[0].content, call.messages[-1].content) for _, call in transport.calls]
+        work = {len(prompt) for _, prompt in told if "Task: " in prompt}
+        reviews = max(len(prompt) for system, prompt in told if system.startswith(REVIEWER))
+        return len(outcome.tasks), sorted(work), reviews
+
+    count, work, reviews = run_virtual(main())
+    assert count == 2 * nodes
+    assert work == [134, 303]  # of the plan; and with the one result that it builds on
+    assert reviews < 1_500

@@ -13,6 +13,7 @@ from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import AuroraSwarmError, BudgetError, InvalidOutputError, PlanError, TaskCancelledError
 from aurora_swarm.patterns.fan_in import cut
 from aurora_swarm.ports.store import Collection, Document, VectorStore
+from aurora_swarm.swarms.in_turn import think_in_turn
 from aurora_swarm.swarms.mind import Mind, Rein, Thought
 from aurora_swarm.swarms.planning import (
     FURTHER_AT_A_TIME,
@@ -21,10 +22,10 @@ from aurora_swarm.swarms.planning import (
     TASK_TOKENS,
     TITLE_CHARS,
     Draft,
+    FurtherTasks,
     Mended,
     drafts_of,
     further_prompt,
-    further_schema,
     mend,
     normalised,
     plan_prompt,
@@ -148,7 +149,7 @@ class Planner:
         thought = Thought(
             system=REVIEWER,
             prompt=further_prompt(objective, titles, record.spec.title, answer),
-            schema=further_schema(FURTHER_AT_A_TIME),
+            schema=FurtherTasks,
             tools=self._tools,
             max_turns=TURNS_WITH_TOOLS if self._tools else 1,
             max_retries=1,
@@ -158,7 +159,7 @@ class Planner:
 
     async def _drafts(self, thought: Thought) -> list[Draft]:
         purse, rein = self._held
-        result = await self._mind.think(thought, purse=purse, rein=rein)
+        result = await think_in_turn(self._mind, thought, purse=purse, rein=rein)
         self.usage += result.usage
         if result.error is not None:
             raise result.error

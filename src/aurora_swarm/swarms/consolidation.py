@@ -14,6 +14,7 @@ from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.errors import UsageError
 from aurora_swarm.inputs.template import Template
 from aurora_swarm.pools.flow import together
+from aurora_swarm.swarms.in_turn import think_in_turn
 from aurora_swarm.swarms.mind import Mind, Rein, Thought
 from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.outcome import AgentResult
@@ -95,7 +96,7 @@ class _Steps(Phases):
             )
             for fields in inputs
         ]
-        return await together(self._mind.think(thought, purse=purse, rein=rein) for thought in thoughts)
+        return await together(think_in_turn(self._mind, thought, purse=purse, rein=rein) for thought in thoughts)
 
 
 def _literal(text: str) -> str:

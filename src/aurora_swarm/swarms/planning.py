@@ -21,6 +21,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel, ConfigDict, Field
 
 from aurora_swarm.agents.structured import OutputSpec
 from aurora_swarm.batch.hoisting import fenced
@@ -82,6 +83,25 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         return normalised(self.instructions or self.title)
 
 
+class FurtherTask(BaseModel):
+    """A task that a result makes necessary."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = Field(min_length=1, max_length=TITLE_CHARS)
+    instructions: str = Field(max_length=INSTRUCTIONS_CHARS)
+
+
+class FurtherTasks(BaseModel):
+    """What a reviewer may answer: no task, or a few."""
+
+    # A class rather than a dict: with every result it is asked for again, and of a class it is compiled once.
+
+    model_config = ConfigDict(extra="forbid")
+
+    tasks: list[FurtherTask] = Field(max_length=FURTHER_AT_A_TIME)
+
+
 class Mended(msgspec.Struct, frozen=True):
     """Drafts that can be worked on.
 
@@ -106,11 +126,6 @@ def plan_schema(most: int, skills: Collection[str] = ()) -> dict[str, Any]:
     if skills:
         fields["skills"] = {"type": "array", "items": {"enum": sorted(skills)}, "maxItems": min(len(skills), 3)}
     return _listing(fields, 1, most)
-
-
-def further_schema(most: int) -> dict[str, Any]:
-    """What further tasks may be: none, or up to `most`."""
-    return _listing(_FIELDS, 0, most)
 
 
 _FIELDS: dict[str, Any] = {
@@ -165,8 +180,9 @@ def shared_context(objective: str, context: str) -> str:
     return f"{serves}\n\n{context}" if context else serves
 
 
-def drafts_of(output: Mapping[str, Any]) -> list[Draft]:
-    """The tasks of an answer that keeps to `plan_schema` or `further_schema`."""
+def drafts_of(output: Mapping[str, Any] | FurtherTasks) -> list[Draft]:
+    """The tasks of an answer that keeps to `plan_schema`, or of `FurtherTasks`."""
+    tasks = output.model_dump()["tasks"] if isinstance(output, FurtherTasks) else output["tasks"]
     return [
         Draft(
             title=" ".join(task["title"].split()),
@@ -174,7 +190,7 @@ def drafts_of(output: Mapping[str, Any]) -> list[Draft]:
             after=tuple(task.get("after", ())),
             skills=tuple(dict.fromkeys(task.get("skills", ()))),
         )
-        for task in output["tasks"]
+        for task in tasks
     ]
 
 

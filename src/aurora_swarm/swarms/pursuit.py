@@ -17,7 +17,7 @@ from aurora_swarm.swarms.helm import Helm
 from aurora_swarm.swarms.ids import new_id
 from aurora_swarm.swarms.planning import depth_of, losses, mend, specs_of
 from aurora_swarm.swarms.session import Session
-from aurora_swarm.swarms.work import SwarmOutcome, TaskRecord, TaskSpec, TaskState
+from aurora_swarm.swarms.work import FINAL, SwarmOutcome, TaskRecord, TaskSpec, TaskState
 from aurora_swarm.tools.definition import AnyTool
 from aurora_swarm.values.reply import Usage
 
@@ -25,8 +25,6 @@ Tell = Callable[[SwarmEvent], None]
 
 SIDE_BY_SIDE = "the answers stand side by side"
 """How a note begins that says that answers were not consolidated."""
-
-_IN_HAND = (TaskState.READY, TaskState.RUNNING, TaskState.PAUSED)
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,11 +109,16 @@ class Pursuit:
     def _scale(self) -> None:
         """As many workers as there are tasks that can be worked on now."""
         counts = self._session.status().tasks
-        wanted = max(1, min(self._way.nodes, sum(counts.get(state, 0) for state in _IN_HAND)))
+        wanted = max(1, min(self._way.nodes, self._open - counts.get(TaskState.WAITING, 0)))
         if wanted != self._workers:
             self._workers = wanted
             self._session.scale(wanted)
             self._tell(WorkersScaled(wanted))
+
+    @property
+    def _open(self) -> int:
+        """Tasks that are not final."""
+        return sum(count for state, count in self._session.status().tasks.items() if state not in FINAL)
 
     async def _work(self) -> None:
         """Until every task is final, and no result brings about another one."""
@@ -143,9 +146,10 @@ class Pursuit:
                     reviews.add(review)
                     review.add_done_callback(reviews.discard)
             # All may be final while results are still looked at; what comes of that is worked on too.
-            if not reviews:
+            while reviews and not self._open:
+                await asyncio.wait(reviews, return_when=asyncio.FIRST_COMPLETED)
+            if not self._open:
                 return
-            await asyncio.wait(reviews, return_when=asyncio.FIRST_COMPLETED)
 
     def _may_go_on(self, record: TaskRecord) -> bool:
         """Whether a result may bring about further tasks."""

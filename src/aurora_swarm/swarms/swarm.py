@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from aurora_swarm.agents.budgets import Purse
-from aurora_swarm.errors import UsageError
+from aurora_swarm.errors import BudgetError, UsageError
 from aurora_swarm.ports.store import VectorStore
 from aurora_swarm.swarms.consolidation import CONSOLIDATE, check_consolidate
 from aurora_swarm.swarms.happenings import Listeners, OnEvent, SwarmBegan, SwarmEnded, SwarmEvent
@@ -146,9 +147,8 @@ class Swarm:
         own = Purse(self.budget, self.price, purse) if self.budget is not None else purse
         now = asyncio.get_running_loop().time()
         work = Purse(share_for_work(own, now), None, own) if own is not None else None
-        if work is not None:  # their clocks start together, with the plan
-            work.enter(now)
-            work.leave()
+        if work is not None:
+            _start_clocks(work, now)
         told = shared_context(wanted, context)
         async with self.orchestrator.open(purse=work, context=told, objective=wanted) as session:
             helm = Helm(session, own)
@@ -159,3 +159,10 @@ class Swarm:
         outcome = msgspec.structs.replace(outcome, notes=(*outcome.notes, *listeners.notes))
         listeners.tell(SwarmEnded(outcome))
         return outcome
+
+
+def _start_clocks(purse: Purse, now: float) -> None:
+    """The time of the work and that of the run begin together, with the plan."""
+    with suppress(BudgetError):  # where there is no place or no time left, whoever thinks first is told
+        purse.enter(now)
+        purse.leave()

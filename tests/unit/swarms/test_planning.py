@@ -13,10 +13,10 @@ from aurora_swarm.swarms.planning import (
     LISTED,
     TITLE_CHARS,
     Draft,
+    FurtherTasks,
     depth_of,
     drafts_of,
     further_prompt,
-    further_schema,
     losses,
     mend,
     normalised,
@@ -148,7 +148,14 @@ def test_a_plan_is_held_to_bounded_lists_and_strings():
     ):
         with pytest.raises(InvalidOutputError):
             spec.parse(json.dumps(wrong))
-    assert drafts_of(OutputSpec(further_schema(2)).parse('{"tasks": []}').value) == []
+    further = OutputSpec(FurtherTasks)
+    assert drafts_of(further.parse('{"tasks": []}').value) == []
+    assert drafts_of(further.parse('{"tasks": [{"title": "a ", "instructions": "b"}]}').value) == [
+        draft("a", instructions="b")
+    ]
+    for wrong in ([task], [{"title": "", "instructions": ""}], [{"title": "t", "instructions": ""}] * 4):
+        with pytest.raises(InvalidOutputError):
+            further.parse(json.dumps({"tasks": wrong}))
 
 
 def test_of_a_plan_that_was_cut_off_the_whole_tasks_are_taken():

@@ -342,6 +342,19 @@ def test_a_purse_from_above_bounds_it_too_and_what_it_spends_shows_there():
     assert purse.statistics().tokens == outcome.usage.total_tokens == 200
 
 
+@pytest.mark.parametrize("width", [1, 2])
+def test_with_few_places_reviews_and_consolidation_wait_for_one(width):
+    mimic = Mimic(plan_of(task("a"), task("b"), task("c")), {"a": [more("x")], "b": [more("y")]})
+    outcome = run(mimic, budget=Budget(width=width))
+    assert sorted(titles(outcome)) == ["a", "b", "c", "x", "y"]
+    assert sorted(outcome.answer.split()) == ["<a>", "<b>", "<c>", "<x>", "<y>"]
+    assert outcome.notes == ()
+
+
+def test_where_nobody_may_work_it_is_an_error_and_not_a_wait():
+    assert isinstance(run(Mimic(), budget=Budget(width=0)).error, BudgetError)
+
+
 # -- steering ----------------------------------------------------------------------------------------------------------
 
 
