@@ -47,14 +47,16 @@ ABOVE: ContextVar[tuple[Purse, ...]] = ContextVar("ABOVE", default=())
 class Bills:
     """What the part of the tree below each purse has really taken."""
 
-    def __init__(self):
-        self.purses = {}
+    def __init__(self, root):
+        self.root = root
+        self.purses = {id(root): root}
         self.tokens = Counter()
         self.usd = Counter()
 
     def add(self, purse, usage):
-        for each in (*purse.chain, *ABOVE.get()):
-            self.purses[id(each)] = each
+        payers = {id(each): each for each in (*purse.chain, *ABOVE.get(), self.root)}  # the root pays for all of it
+        self.purses |= payers
+        for each in payers.values():
             self.tokens[id(each)] += usage.total_tokens
             self.usd[id(each)] += each.price.of(usage) if each.price else 0.0
 
@@ -78,10 +80,11 @@ class Tree:
     def __init__(self, seed, seen):
         self.dice = random.Random(seed)
         self.seen = seen
-        self.bills = Bills()
         self.price = Price(
             self.dice.random() * 5, self.dice.random() * 20, self.dice.choice([None, self.dice.random()])
         )
+        self.root = Purse(self.budget(), self.price)
+        self.bills = Bills(self.root)
         self.started = self.reported = 0
         self.elsewhere = set()
         self.replies = {}
@@ -178,8 +181,7 @@ class Tree:
         transport = ScriptedTransport(lambda call, _: self.replies.pop(id(call)), delay_s=self.delay)
         async with VLLMPool([PLACE], "m", transport=transport) as self.pool:
             self.tools = ToolPool()
-            purse = Purse(self.budget(), self.price)
-            run = asyncio.create_task(self.hive(0).run("a great objective", purse=purse))
+            run = asyncio.create_task(self.hive(0).run("a great objective", purse=self.root))
             if self.dice.random() < 0.2:
                 await asyncio.sleep(self.dice.random() * 10)
                 run.cancel()
@@ -193,7 +195,6 @@ class Tree:
                 await asyncio.wait(going_on)
             await self.tools.aclose()
         assert self.reported == self.started
-        self.bills.purses[id(purse)] = purse
         self.bills.check()
 
 
