@@ -101,3 +101,13 @@ def test_a_loop_that_is_torn_down_leaves_nobody_waiting() -> None:
 
     asyncio.run(main())
     assert len(ended) == 3
+
+
+async def test_an_action_that_is_cancelled_leaves_nobody_waiting() -> None:
+    async def cancelled(asked: list[int]) -> list[int]:
+        raise asyncio.CancelledError
+
+    ask = Gathering[int, int](cancelled, most=1)
+    async with asyncio.timeout(5):
+        ended = await asyncio.gather(*(ask(n) for n in range(3)), return_exceptions=True)
+    assert [type(end) for end in ended] == [asyncio.CancelledError] * 3

@@ -101,6 +101,17 @@ def test_recall_is_one_among_ten_thousand(share: float) -> None:
         assert [row for row, _ in some] == expected.tolist()
 
 
+def test_what_single_precision_cannot_tell_apart_is_ranked_all_the_same() -> None:
+    dice = np.random.default_rng(11)
+    vectors = normalised(np.ones((3_000, 256)) + 2e-4 * dice.normal(size=(3_000, 256)))
+    table = Table()
+    table.put([Document(f"{n:05}", "") for n in range(3_000)], vectors)
+    query = normalised(np.ones((1, 256)))[0]
+    (found,) = nearest(table.snapshot(), [Search(query, 20)])
+    scores = (vectors.astype(np.float64) * query.astype(np.float64)).sum(axis=1).clip(max=1.0)
+    assert [row for row, _ in found] == np.lexsort((np.arange(3_000), -scores))[:20].tolist()
+
+
 def test_a_snapshot_stays_as_it_was() -> None:
     table = Table()
     table.put([Document("a", "old", {"x": 1}), Document("b", "", {"x": 1})], units([(1.0, 0.0), (0.0, 1.0)]))
