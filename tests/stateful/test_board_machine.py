@@ -9,7 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from aurora_swarm.errors import AgentTimeoutError, BudgetError, TaskCancelledError, UsageError, WorkerLostError
 from aurora_swarm.swarms.allocation import Roster, assign
-from aurora_swarm.swarms.board import Board, Ended, Stop
+from aurora_swarm.swarms.board import Board
+from aurora_swarm.swarms.cards import Ended, Stop
 from aurora_swarm.swarms.work import FINAL, TaskSpec, TaskState
 from aurora_swarm.values.outcome import AgentResult
 

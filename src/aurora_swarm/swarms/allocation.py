@@ -22,8 +22,11 @@ from typing import Literal
 
 import msgspec
 
-from aurora_swarm.swarms.board import Board, Card
-from aurora_swarm.swarms.standing import Pace, Standing
+from aurora_swarm.swarms.board import Board
+from aurora_swarm.swarms.cards import Card
+from aurora_swarm.swarms.posts import Free, Post, WorkerState
+from aurora_swarm.swarms.ready import Skills
+from aurora_swarm.swarms.standing import Pace
 
 TRIALS = 2
 FORGIVEN_S = 60.0
@@ -35,8 +38,6 @@ _LOOKED_AT = 8
 _MOST = 256
 """Candidates that are looked at for one task where there are many kinds of workers."""
 
-Skills = frozenset[str]
-WorkerState = Literal["idle", "working", "paused", "gone"]
 Refusal = Literal["nobody", "specialists are busy", "had it"]
 Hire = Callable[[], tuple[str, Skills]]
 """Makes a worker; its id and skills."""
@@ -54,55 +55,6 @@ class Start(msgspec.Struct, frozen=True):
     lease: int
     task: str
     worker: str
-
-
-class Post:
-    """A worker's place in the crew. Read by others, changed by the roster alone."""
-
-    __slots__ = (
-        "came", "failures", "given", "id", "is_paused", "rest_s", "rests_until", "since", "skills", "standing", "state",
-        "task", "turn",
-    )  # fmt: skip
-
-    def __init__(self, worker: str, skills: Skills, now: float) -> None:
-        self.id = worker
-        self.skills = skills
-        self.standing = Standing()
-        self.state: WorkerState = "idle"
-        self.task = ""
-        self.is_paused = False
-        self.failures = 0
-        self.rest_s = 0.0
-        self.rests_until = 0.0
-        self.turn = 0
-        self.given = 0
-        self.came = self.since = now
-
-
-class _Free:
-    """Free workers of one kind, the best first; entries of a worker who is not free any more are skipped."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Post]] = []
-
-    def put(self, key: float, post: Post) -> None:
-        heapq.heappush(self._heap, (key, post.turn, post))
-
-    def first(self, count: int) -> list[Post]:
-        found: list[tuple[float, int, Post]] = []
-        while self._heap and len(found) < count:
-            entry = heapq.heappop(self._heap)
-            if entry[2].turn == entry[1]:
-                found.append(entry)
-        for entry in found:
-            heapq.heappush(self._heap, entry)
-        return [post for _, _, post in found]
-
-    def swept(self, limit: int) -> None:
-        """Forget entries that would be skipped, when there are many."""
-        if len(self._heap) > 2 * limit + 64:
-            self._heap = [entry for entry in self._heap if entry[2].turn == entry[1]]
-            heapq.heapify(self._heap)
 
 
 class Roster:
@@ -125,7 +77,7 @@ class Roster:
         self._hire = hire
         self._stays = stays
         self._pace = Pace()
-        self._free: dict[Skills, dict[str, _Free]] = {}
+        self._free: dict[Skills, dict[str, Free]] = {}
         self._resting: list[tuple[float, int, Post]] = []
         self._groups: Counter[Skills] = Counter()
         self._hired: Skills | None = None
@@ -338,9 +290,9 @@ class Roster:
         self._n_free += 1
         if post.skills:
             self._news.append(post.skills)
-        free = self._free.setdefault(post.skills, {"": _Free()})
+        free = self._free.setdefault(post.skills, {"": Free()})
         for skill in ("", *post.standing.skills):
-            kind = free.get(skill) or free.setdefault(skill, _Free())
+            kind = free.get(skill) or free.setdefault(skill, Free())
             kind.put(self._key(post, (skill,) if skill else ()), post)
             kind.swept(self._n_free)
 

@@ -23,12 +23,15 @@ from aurora_swarm.errors import (
     UsageError,
     WorkerLostError,
 )
-from aurora_swarm.swarms.allocation import Roster, Skills, Start, assign
-from aurora_swarm.swarms.board import Board, Card, Command, Ended, Stop
+from aurora_swarm.swarms.allocation import Roster, Start, assign
+from aurora_swarm.swarms.board import Board
+from aurora_swarm.swarms.cards import Card, Command, Ended, Stop
 from aurora_swarm.swarms.clock import RunClock
 from aurora_swarm.swarms.leases import CallPace, Lapse, Leases
 from aurora_swarm.swarms.mind import Mind
-from aurora_swarm.swarms.reins import WATCHED, Gate, TaskRein, Watched, watched_mind
+from aurora_swarm.swarms.ready import Skills
+from aurora_swarm.swarms.reins import Gate, TaskRein
+from aurora_swarm.swarms.watching import WATCHED, Watched, watched_mind
 from aurora_swarm.swarms.work import Assignment, Performer, TaskRecord, text_of
 from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.reply import Usage

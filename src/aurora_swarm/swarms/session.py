@@ -11,12 +11,12 @@ import msgspec
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import TaskCancelledError, UsageError
-from aurora_swarm.swarms.allocation import Post
 from aurora_swarm.swarms.attempts import Floor
-from aurora_swarm.swarms.board import Card
+from aurora_swarm.swarms.cards import Card
 from aurora_swarm.swarms.control import Controls, ItemStatus, SwarmStatus
 from aurora_swarm.swarms.ids import new_id
 from aurora_swarm.swarms.mind import Mind
+from aurora_swarm.swarms.posts import Post
 from aurora_swarm.swarms.work import FINAL, TaskRecord, TaskSpec, TaskState
 from aurora_swarm.values.reply import Usage
 

@@ -3,8 +3,9 @@
 import pytest
 
 from aurora_swarm.errors import AgentTimeoutError
-from aurora_swarm.swarms.allocation import MOST_REST_S, TRIALS, Post, Roster, assign
+from aurora_swarm.swarms.allocation import MOST_REST_S, TRIALS, Roster, assign
 from aurora_swarm.swarms.board import Board
+from aurora_swarm.swarms.posts import Post
 from aurora_swarm.swarms.ready import AGEING_S, ReadyQueue
 from aurora_swarm.swarms.standing import MOST_SKILLS, Pace, Standing
 from aurora_swarm.swarms.work import TaskSpec, TaskState
