@@ -13,6 +13,7 @@ from a2a.types import Role, SendMessageRequest, TaskState
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import AgentError, BudgetError, MemberLostError, TaskCancelledError, UsageError
 from aurora_swarm.gateway.a2a_server import serve_swarm
+from aurora_swarm.gateway.executor import SwarmExecutor
 from aurora_swarm.swarms.hivemind import Hivemind
 from aurora_swarm.swarms.remote import RemoteSwarm
 from aurora_swarm.swarms.work import SwarmOutcome, TaskRecord, TaskSpec
@@ -113,6 +114,23 @@ async def test_cancelling_here_cancels_there_and_only_what_was_spent_is_booked(m
         await run
     await asyncio.wait_for(member.ended.wait(), 5)
     assert (purse.statistics().tokens, purse.statistics().reserved_tokens) == (50, 0)
+
+
+async def test_a_hivemind_that_goes_without_a_word_leaves_nothing_running(member, monkeypatch):
+    async def gone_before_it_can_say(client, reading):
+        return None
+
+    monkeypatch.setattr("aurora_swarm.swarms.a2a._cancel", gone_before_it_can_say)
+    monkeypatch.setitem(SwarmExecutor.__init__.__kwdefaults__, "farewell_s", 0.2)
+    async with serve_swarm(member) as served:
+        run = asyncio.create_task(RemoteSwarm(served.url).run("wait"))
+        await member.begun.wait()
+        await asyncio.sleep(0.1)
+        run.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await run
+        assert not member.ended.is_set()
+        await asyncio.wait_for(member.ended.wait(), 5)
 
 
 async def test_a_server_that_ends_says_so_and_nothing_is_left(member):

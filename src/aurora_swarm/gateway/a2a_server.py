@@ -15,6 +15,7 @@ import uvicorn
 from a2a.server.context import ServerCallContext
 from a2a.server.request_handlers import DefaultRequestHandler
 from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
+from a2a.server.routes.common import DefaultServerCallContextBuilder
 from a2a.server.tasks import InMemoryTaskStore
 from a2a.types import (
     AgentCapabilities,
@@ -28,11 +29,12 @@ from a2a.types import (
     Task,
 )
 from starlette.applications import Starlette
+from starlette.requests import Request
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import UsageError
 from aurora_swarm.gateway.executor import SwarmExecutor
-from aurora_swarm.gateway.guard import LOOPBACK, Guard, check_exposure
+from aurora_swarm.gateway.guard import GONE, LOOPBACK, Guard, check_exposure
 from aurora_swarm.swarms.a2a import ORDER, REPORT
 from aurora_swarm.swarms.work import Member
 from aurora_swarm.values.budget import Budget, Price
@@ -79,8 +81,8 @@ async def serve_swarm(
     """Serve a swarm over A2A while the context is open; leaving it cancels what is under way.
 
     Its card is public. Each message is an objective of its own: what it may spend is what its order says, and what
-    `budget` leaves. Who sent it may cancel it; whoever merely goes away leaves it running until its budget or its time
-    is over.
+    `budget` leaves. Who sent it may cancel it. A hivemind that goes away without a word, such as one that was killed,
+    has its objective ended after 10 seconds; clients of other makes may come back for theirs.
 
     Args:
         member: A `Swarm`, a `Hivemind`, or anything else that pursues objectives.
@@ -108,7 +110,7 @@ async def serve_swarm(
             task_store=_RecentTasks(KEPT),
             agent_card=(card := _card(member, own, token)),
         )
-        routes = [*create_agent_card_routes(card), *create_jsonrpc_routes(handler, "/")]
+        routes = [*create_agent_card_routes(card), *create_jsonrpc_routes(handler, "/", context_builder=_Contexts())]
         hosts = {*names, host, *(LOOPBACK if host in LOOPBACK or host in ANYWHERE else ())}
         app = Guard(Starlette(routes=routes), hosts=hosts, token=token, open_paths=[CARD_PATH])
         server = _Server(uvicorn.Config(app, timeout_graceful_shutdown=FAREWELL_S, **_QUIET))
@@ -173,6 +175,16 @@ def _card(member: Member, own: Served, token: str | None) -> AgentCard:
         card.security_schemes["bearer"].CopyFrom(scheme)
         card.security_requirements.append(SecurityRequirement(schemes={"bearer": StringList()}))
     return card
+
+
+class _Contexts(DefaultServerCallContextBuilder):
+    """Has the executor know when whoever asked has left."""
+
+    def build(self, request: Request) -> ServerCallContext:
+        """The context of one request."""
+        context = super().build(request)
+        context.state[GONE] = request.scope.get(GONE)
+        return context
 
 
 class _RecentTasks(InMemoryTaskStore):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from a2a.helpers import get_data_parts, new_data_part, new_task_from_user_message, new_text_part
 from a2a.server.agent_execution import AgentExecutor, RequestContext
@@ -12,6 +13,7 @@ from a2a.types import Message
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import TaskCancelledError, UsageError
+from aurora_swarm.gateway.guard import GONE
 from aurora_swarm.swarms.a2a import ORDER, REPORT
 from aurora_swarm.swarms.remote import Errand, carry_out
 from aurora_swarm.swarms.wire import Order, Report, order_from_data, report_to_data
@@ -22,10 +24,11 @@ from aurora_swarm.values.budget import Price
 class _Running:
     """An order that is being carried out."""
 
-    def __init__(self, order: Order, work: asyncio.Task[Report], errand: Errand) -> None:
+    def __init__(self, order: Order, work: asyncio.Task[Report], errand: Errand, *, is_ours: bool) -> None:
         self.order = order
         self.work = work
         self.errand = errand
+        self.is_ours = is_ours
         self.is_told = False
 
     async def tell(self, updater: TaskUpdater) -> None:
@@ -44,9 +47,14 @@ class SwarmExecutor(AgentExecutor):
         purse: Bounds all orders together; None for nothing.
         price: What the model costs here, for orders in money.
         width: Orders at a time; more are rejected.
+        farewell_s: Seconds after which an order of a hivemind is ended that has left; it cancels before it goes, and
+            comes back for none. Others may, so theirs go on.
     """
 
-    def __init__(self, member: Member, *, purse: Purse | None, price: Price | None, width: int) -> None:
+    def __init__(
+        self, member: Member, *, purse: Purse | None, price: Price | None, width: int, farewell_s: float = 10.0
+    ) -> None:
+        self._farewell_s = farewell_s
         self._member = member
         self._purse = purse
         self._price = price
@@ -68,7 +76,7 @@ class SwarmExecutor(AgentExecutor):
         self._running[task_id] = running
         try:
             await updater.start_work()
-            await asyncio.wait([running.work])
+            await self._end_of(running, context)
             if not running.work.cancelled():
                 await _publish(updater, running.work.result())
             elif not running.is_told:
@@ -76,6 +84,22 @@ class SwarmExecutor(AgentExecutor):
         finally:
             await _ended(running.work)
             self._running.pop(task_id, None)
+
+    async def _end_of(self, running: _Running, context: RequestContext) -> None:
+        """Wait until an order has ended; it is ended where a hivemind that gave it has left without a word."""
+        gone = context.call_context.state.get(GONE)
+        if gone is None or not running.is_ours:
+            await asyncio.wait([running.work])
+            return
+        leaving = asyncio.create_task(gone.wait())
+        try:
+            await asyncio.wait([running.work, leaving], return_when=asyncio.FIRST_COMPLETED)
+            if not running.work.done():
+                await asyncio.wait([running.work], timeout=self._farewell_s)
+            running.work.cancel()
+            await asyncio.wait([running.work])
+        finally:
+            leaving.cancel()
 
     async def cancel(self, context: RequestContext, event_queue: EventQueue) -> None:
         """End an order, and report what it has spent."""
@@ -96,14 +120,14 @@ class SwarmExecutor(AgentExecutor):
     def _begin(self, message: Message) -> _Running:
         if len(self._running) >= self._width:
             raise UsageError(f"no more than {self._width} at a time are taken here, and so many are under way")
-        order, errand = _order_in(message), Errand()
+        data = get_data_parts([part for part in message.parts if part.media_type == ORDER])
+        order, errand = _order_in(message, data), Errand()
         doing = carry_out(self._member, order, purse=self._purse, price=self._price, told=errand)
-        return _Running(order, asyncio.create_task(doing), errand)
+        return _Running(order, asyncio.create_task(doing), errand, is_ours=bool(data))
 
 
-def _order_in(message: Message) -> Order:
+def _order_in(message: Message, data: Sequence[object]) -> Order:
     text = "\n".join(part.text for part in message.parts if part.HasField("text"))
-    data = get_data_parts([part for part in message.parts if part.media_type == ORDER])
     order = order_from_data(data[0]) if data else Order(objective=text or None)
     if order.objective is None and not data:
         raise UsageError("the message has no text")

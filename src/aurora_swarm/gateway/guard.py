@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
@@ -15,6 +16,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+GONE = "aurora_swarm.gone"
+"""Key of a request's scope: an event that is set once whoever asked has left, where the application listens for it."""
 
 MAX_BODY = 16 * 1024 * 1024
 """Bytes of a request."""
@@ -72,7 +76,8 @@ class Guard:
         headers = {name.lower(): value for name, value in scope["headers"]}
         refusal = self._refusal(scope["path"], headers)
         if refusal is None:
-            await self._app(scope, _Counted(receive, self._max_body), send)
+            gone = scope[GONE] = asyncio.Event()
+            await self._app(scope, _Watched(receive, self._max_body, gone), send)
             return
         status, reason = refusal
         lines = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
@@ -102,17 +107,21 @@ class Guard:
         return scheme.lower() == b"bearer" and secrets.compare_digest(given.strip(), self._token.encode())
 
 
-class _Counted:
+class _Watched:
     """What a request brings, up to a number of bytes; what brings more has left, as far as the application knows."""
 
-    def __init__(self, receive: Receive, room: int) -> None:
+    def __init__(self, receive: Receive, room: int, gone: asyncio.Event) -> None:
         self._receive = receive
         self._room = room
+        self._gone = gone
 
     async def __call__(self) -> MutableMapping[str, Any]:
         message = await self._receive()
         self._room -= len(message.get("body", b""))
-        return message if self._room >= 0 else {"type": "http.disconnect"}
+        if self._room < 0 or message["type"] == "http.disconnect":
+            self._gone.set()
+            return {"type": "http.disconnect"}
+        return message
 
 
 def _hostname(url: bytes) -> str:
