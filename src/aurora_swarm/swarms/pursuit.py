@@ -73,6 +73,8 @@ class Pursuit:
         self._tell = tell
         self._purse = purse
         self._planner = Planner(session.mind, objective, tools=way.tools, purse=purse, rein=helm.planning)
+        # Reviews are part of the work: they may not spend what is kept for the consolidation.
+        self._reviewer = Planner(session.mind, objective, tools=way.tools, purse=session.purse, rein=helm.planning)
         self._novelty = Novelty(session.id, way.memory)
         self._specs: dict[str, TaskSpec] = {}
         self._workers = 0
@@ -165,7 +167,7 @@ class Pursuit:
     async def _review(self, record: TaskRecord) -> None:
         titles = [spec.title for spec in self._specs.values()]
         try:
-            proposed = await self._planner.further(record, titles)
+            proposed = await self._reviewer.further(record, titles)
         except AuroraSwarmError as error:
             self._failed_reviews.append(error)
             return
@@ -218,7 +220,7 @@ class Pursuit:
             objective=self._objective,
             answer=answer,
             tasks=self._session.records(),
-            usage=self._session.usage + self._planner.usage + self._spent,
+            usage=self._session.usage + self._planner.usage + self._reviewer.usage + self._spent,
             error=error,
             notes=tuple(self._notes),
         )

@@ -355,6 +355,15 @@ def test_where_nobody_may_work_it_is_an_error_and_not_a_wait():
     assert isinstance(run(Mimic(), budget=Budget(width=0)).error, BudgetError)
 
 
+def test_reviews_do_not_spend_what_is_kept_for_the_answer():
+    further = {f"t{n}": [more(f"t{n}.{m}") for m in range(3)] for n in range(4)}
+    mimic = Mimic(plan_of(*(task(f"t{n}") for n in range(4))), further, usage=Usage(400, 400))
+    outcome = run(mimic, budget=Budget(tokens=12_000))
+    assert outcome.n_ok >= 4
+    assert not any(note.startswith(SIDE_BY_SIDE) for note in outcome.notes)
+    assert outcome.answer == " ".join(record.text for record in outcome.tasks if record.ok)
+
+
 # -- steering ----------------------------------------------------------------------------------------------------------
 
 
