@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -90,7 +91,8 @@ class TaskRein:
         """The call with what was said, each text where the conversation stood when it was read first."""
         messages = call.messages
         # One task may be worked on in several conversations; they begin differently.
-        placed = self._placed.setdefault(messages[:2], [])
+        beginning = tuple(takewhile(lambda message: message.role not in {"assistant", "tool"}, messages))
+        placed = self._placed.setdefault(beginning, [])
         for source, texts in enumerate(self._said):
             known = sum(place[1] == source for place in placed)
             placed += [(len(messages), source, text) for text in texts[known:]]

@@ -41,6 +41,15 @@ async def test_several_things_keep_their_places_whoever_said_them():
     assert contents(told) == ["You work.", "Do it.", "one", "a", "b", "two", "three", "c"]
 
 
+async def test_what_was_said_before_the_first_call_stays_before_the_first_answer():
+    rein = rein_of(["now"])
+    begun = (Message("user", "Do it."),)
+    asked = Message("assistant", "", tool_calls=(ToolCall("1", "f", {"a": [1]}),))
+    assert contents(await rein(Call(begun))) == ["Do it.", "now"]
+    longer = (*begun, asked, Message("tool", "y", tool_call_id="1"))
+    assert contents(await rein(Call(longer))) == ["Do it.", "now", "", "y"]
+
+
 async def test_a_call_of_a_tool_is_not_parted_from_its_answer():
     said = ["now"]
     rein = rein_of(said)
