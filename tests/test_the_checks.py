@@ -60,6 +60,15 @@ DECIDING = (
     "dispatch.windows",
     "errors",
     "ports",
+    "swarms.allocation",
+    "swarms.board",
+    "swarms.cards",
+    "swarms.human.pages",
+    "swarms.human.questions",
+    "swarms.leases",
+    "swarms.posts",
+    "swarms.ready",
+    "swarms.standing",
     "values",
 )
 

@@ -20,6 +20,8 @@ PROMISED = {
     "sequential_vote.py": r"'.+' after [1-9]\d? voters: \{.+\}\n'.+' after all 16",
     "debate.py": r"Judge: .+\n[\s\S]*prompt tokens, [1-9]\d* of them from the servers' caches",
     "embeddings.py": r"4 vectors of \d+ numbers; agreement 0\.\d\d",
+    "ask_a_person.py": r"Order: large\nLetter: .+\n1 question asked",
+    "orchestrator.py": r"4 of 4 tasks are done; \d+ tokens",
 }
 
 
@@ -32,7 +34,13 @@ def test_every_example_is_run_and_listed() -> None:
 @pytest.mark.parametrize("name", sorted(PROMISED))
 def test_an_example_runs_on_the_embedded_model(name: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, str(EXAMPLES / name)],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert re.search(PROMISED[name], done.stdout), done.stdout
