@@ -177,6 +177,55 @@ async def test_whoever_answers_there_without_being_a_swarm_is_a_loss(reply):
             await swarm.run("x")
 
 
+def sse(*events):
+    head = {"Content-Type": "text/event-stream"}
+    return Answer(
+        "".join(f"data: {event}\n\n" for event in events).encode(), headers=head, framing="close", end="close"
+    )
+
+
+def result(**what):
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "result": what})
+
+
+TASK = {"task": {"id": "1", "contextId": "2", "status": {"state": "TASK_STATE_WORKING"}}}
+BAD_REPORT = {"artifactUpdate": {"taskId": "1", "contextId": "2", "artifact": {"artifactId": "a", "parts": [
+    {"data": {"outcome": 5}, "mediaType": "application/vnd.aurora-swarm.report+json"}]}}}  # fmt: skip
+ENDED = {"statusUpdate": {"taskId": "1", "contextId": "2", "status": {"state": "TASK_STATE_COMPLETED"}}}
+
+
+@pytest.mark.parametrize(
+    ("post", "begun"),
+    [
+        (sse("5"), True),
+        (sse("{"), True),
+        (sse(result(task=5)), True),
+        (sse(result(task={"id": ["x"]})), True),
+        (sse(json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -32603, "message": "no"}})), True),
+        (sse(result(**TASK)), True),
+        (sse(result(**TASK), result(**ENDED)), True),
+        (sse(result(**TASK), result(**BAD_REPORT), result(**ENDED)), True),
+        (sse(result(**TASK), "garbage"), True),
+        (Answer(cut_at=0, end="hang"), True),
+        (Answer(cut_at=0, end="reset"), True),
+        (Answer(b"no", status=503), True),
+        (Answer(b"no", status=401), False),
+        (sse(json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -32602, "message": "no"}})), False),
+    ],
+)
+async def test_whatever_the_other_end_says_or_does_not_say_is_a_loss_and_nothing_hangs(
+    served, post, begun, monkeypatch
+):
+    monkeypatch.setattr("aurora_swarm.swarms.a2a.SILENCE_S", 0.3)
+    card = json.dumps(await card_of(served)).encode()
+    async with FaultyServer(lambda request: post if request.method == "POST" else Answer(card)) as server:
+        purse = Purse(Budget(tokens=1_000))
+        async with asyncio.timeout(10):
+            with pytest.raises(MemberLostError):
+                await RemoteSwarm(f"a2a://127.0.0.1:{server.endpoint.port}").run("x", purse=purse)
+    assert (purse.statistics().tokens, purse.statistics().reserved_tokens) == (1_000 if begun else 0, 0)
+
+
 # -- who may ask -------------------------------------------------------------------------------------------------------
 
 

@@ -111,17 +111,14 @@ class A2ALink:
         return reading.report(order, self.address)
 
     async def _read(self, client: Client, order: Order, reading: _Reading) -> None:
-        import httpx  # noqa: PLC0415 - an optional library
-        from a2a.utils.errors import A2AError  # noqa: PLC0415
-
         try:
             async with aclosing(_generator(client.send_message(_request(order)))) as events:
                 async for event in events:
                     reading.take(event)
-        except (A2AError, httpx.HTTPError) as error:
+        except Exception as error:
+            # What another site sends may break the package's parsing in any way; all of it is that site's loss.
             cause = error.__cause__ if error.__cause__ is not None else error
-            if isinstance(cause, httpx.RequestError) and not isinstance(cause, httpx.ConnectError):
-                reading.errand.begun = True
+            reading.errand.begun = reading.errand.begun or not _is_refusal(error, cause)
             raise MemberLostError(
                 f"{self.address}: {str(error) or type(error).__name__}", remedy=_remedy(cause)
             ) from error
@@ -138,11 +135,10 @@ class A2ALink:
 
     async def _card(self, http: httpx.AsyncClient) -> AgentCard:
         from a2a.client import A2ACardResolver  # noqa: PLC0415 - an optional library
-        from a2a.client.errors import AgentCardResolutionError  # noqa: PLC0415
 
         try:
             return await A2ACardResolver(http, self.address).get_agent_card()
-        except AgentCardResolutionError as error:
+        except Exception as error:  # as for what is read later
             raise MemberLostError(
                 f"{self.address}: {error}", remedy="see whether the swarm is served there, and the token"
             ) from error
@@ -257,9 +253,7 @@ def _client(http: httpx.AsyncClient, card: AgentCard, address: str) -> Client:
 
 async def _cancel(client: Client, reading: _Reading) -> None:
     """Tell a swarm that nobody waits for it any more, and hear what it has spent; in vain where it cannot be told."""
-    import httpx  # noqa: PLC0415 - an optional library
-    from a2a.types import CancelTaskRequest  # noqa: PLC0415
-    from a2a.utils.errors import A2AError  # noqa: PLC0415
+    from a2a.types import CancelTaskRequest  # noqa: PLC0415 - an optional library
 
     if not reading.task_id:
         return
@@ -267,7 +261,7 @@ async def _cancel(client: Client, reading: _Reading) -> None:
         async with asyncio.timeout(FAREWELL_S):
             task = await client.cancel_task(CancelTaskRequest(id=reading.task_id))
         report = _report_in(list(task.status.message.parts))
-    except (A2AError, httpx.HTTPError, TimeoutError, MemberLostError):
+    except Exception:  # noqa: BLE001 - whatever it says now, who cancelled must hear of the cancellation alone
         return
     reading.errand.spent = None if report is None else report.spent
 
@@ -278,5 +272,20 @@ async def _generator(events: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
         yield event
 
 
+def _is_refusal(error: BaseException, cause: BaseException) -> bool:
+    """Whether nothing can have been begun there: nobody took the request, or it was turned away."""
+    import httpx  # noqa: PLC0415 - an optional library
+    from a2a.client.errors import A2AClientError  # noqa: PLC0415
+    from a2a.utils.errors import A2AError, InternalError  # noqa: PLC0415
+
+    if isinstance(cause, httpx.HTTPStatusError):
+        return cause.response.is_client_error
+    if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
+        return True
+    return isinstance(error, A2AError) and not isinstance(error, A2AClientError | InternalError)
+
+
 def _remedy(cause: BaseException) -> str:
-    return "see whether the swarm still runs" if "HTTPStatus" not in type(cause).__name__ else "see the token"
+    import httpx  # noqa: PLC0415 - an optional library
+
+    return "see the token" if isinstance(cause, httpx.HTTPStatusError) else "see whether the swarm still runs"
