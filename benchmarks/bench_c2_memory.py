@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
+import os
 import statistics
 import sys
 import tempfile
@@ -95,6 +96,7 @@ async def measure() -> harness.Report:
             "vectors, one task at a time": {"tasks": 1, "each": ALONE},
         }
         busy: dict[str, list[float]] = {what: [] for what in cases}
+        load = os.getloadavg()[0]
         runs = {what: functools.partial(rate, folder, busy=busy[what], **case) for what, case in cases.items()}
         rates = await harness.interleaved(runs, ROUNDS)
     for what, value in rates.items():
@@ -102,6 +104,7 @@ async def measure() -> harness.Report:
     report.goal("adds, and as many queries at the same time", rates["vectors"], at_least=2_000, unit="per second")
     report.goal("the same with a filter", rates["vectors, filtered"], at_least=2_000, unit="per second")
     report.goal("the same with texts", rates["texts, embedded here"], at_least=2_000, unit="per second")
+    report.notes.append(f"Before the first round {load:.1f} programs wanted a core; rates a second suffer from that.")
     core = min(statistics.median(busy[what][1:]) for what in list(cases)[:3])
     report.goal("the slowest of these, per second of processor time", core, at_least=2_000, unit="per second")
     report.goal("many tasks against one", rates.ratio("vectors", "vectors, one task at a time"))
