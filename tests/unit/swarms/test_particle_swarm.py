@@ -327,6 +327,40 @@ async def test_in_a_store_of_the_user_s_the_texts_stay_and_runs_are_apart() -> N
     assert second.ok
 
 
+@pytest.mark.parametrize("neighbours", [None, 2])
+async def test_a_run_looks_at_no_text_of_another(neighbours: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    dice, looked = random.Random(1), []
+
+    def script(call, endpoint):
+        return f"{call.messages[-1].content.split()[0]} {dice.choice(WORDS)}"
+
+    transport = ScriptedTransport(script)
+    async with (
+        open_store("memory://") as store,
+        AgentPool([AgentEndpoint("node", 8000)], transport=transport) as pool,
+    ):
+        fields = {"run": "str", "round": "int", "particle": "int", "fitness": "float"}
+        collection = await store.collection("particles", fields=fields)
+        query = collection.query
+
+        async def watched(*args, where, **options):
+            looked.append(where.keys())
+            return await query(*args, where=where, **options)
+
+        monkeypatch.setattr(collection, "query", watched)
+        swarms = [
+            ParticleSwarm(
+                Model(backend=pool), f"{name} it is.", len, particles=3, rounds=3, neighbours=neighbours, store=store
+            )
+            for name in ("Red", "Blue")
+        ]
+        await asyncio.gather(*(swarm.run() for swarm in swarms))
+    shown = [(call.messages[-1].content.split()[0], shown_in(call.messages[-1].content)) for _, call in transport.calls]
+    assert sum(bool(texts) for _, texts in shown) == 12
+    assert looked == [{"run"}] * (24 if neighbours else 12)
+    assert all(text.startswith(name) for name, texts in shown for text in texts)
+
+
 def test_texts_that_say_nothing_have_no_direction_and_do_no_harm() -> None:
     outcome, _ = search(lambda call, endpoint: "\u200b", fitness=lambda text: 1.0)
     assert (outcome.ok, outcome.stopped) == (True, "rounds")
