@@ -14,23 +14,10 @@ from typing import Any
 import pytest
 
 from aurora_swarm.cli import main
-from aurora_swarm.cli.app import app
-from aurora_swarm.cli.swarm import swarm
 from aurora_swarm.swarms.control_client import ControlClient
 from aurora_swarm.swarms.control_wire import Request as ControlRequest
 from aurora_swarm.testing import answers
 from aurora_swarm.testing.faulty_server import Answer, FaultyServer, Request, error_status
-
-if "swarm" not in {command.name for command in app.registered_commands}:
-    app.command("swarm")(swarm)
-
-PROGRAM = """
-import sys
-from aurora_swarm.cli.app import app, main
-from aurora_swarm.cli.swarm import swarm
-app.command("swarm")(swarm)
-sys.exit(main())
-"""
 
 
 def task(title: str, *after: int) -> dict[str, Any]:
@@ -160,7 +147,7 @@ class Run:
 
     def __init__(self, folder: Path, server: FaultyServer, *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *command(server, *options)],
+            [sys.executable, "-m", "aurora_swarm", *command(server, *options)],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

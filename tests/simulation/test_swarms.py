@@ -15,9 +15,9 @@ import pytest
 from aurora_swarm import Budget, VLLMPool
 from aurora_swarm.errors import AgentTimeoutError, ServerError
 from aurora_swarm.swarms.agent import Agent
+from aurora_swarm.swarms.briefs import PLANNER, REVIEWER
 from aurora_swarm.swarms.models import Model
 from aurora_swarm.swarms.orchestrator import Orchestrator
-from aurora_swarm.swarms.planning import PLANNER, REVIEWER
 from aurora_swarm.swarms.swarm import Swarm
 from aurora_swarm.swarms.worker import Worker
 from aurora_swarm.testing.virtual_time import run_virtual

@@ -13,22 +13,19 @@ from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import AuroraSwarmError, BudgetError, InvalidOutputError, PlanError, TaskCancelledError
 from aurora_swarm.patterns.fan_in import cut
 from aurora_swarm.ports.store import Collection, Document, VectorStore
+from aurora_swarm.swarms.briefs import PLANNER, REVIEWER, further_prompt, plan_prompt
 from aurora_swarm.swarms.in_turn import think_in_turn
 from aurora_swarm.swarms.mind import Mind, Rein, Thought
 from aurora_swarm.swarms.planning import (
     FURTHER_AT_A_TIME,
-    PLANNER,
-    REVIEWER,
     TASK_TOKENS,
     TITLE_CHARS,
     Draft,
     FurtherTasks,
     Mended,
     drafts_of,
-    further_prompt,
     mend,
     normalised,
-    plan_prompt,
     plan_schema,
     whole_drafts,
 )

@@ -11,11 +11,11 @@ import msgspec
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import BudgetError, UsageError
 from aurora_swarm.ports.store import VectorStore
+from aurora_swarm.swarms.briefs import shared_context
 from aurora_swarm.swarms.consolidation import CONSOLIDATE, check_consolidate
 from aurora_swarm.swarms.happenings import Listeners, OnEvent, SwarmBegan, SwarmEnded, SwarmEvent
 from aurora_swarm.swarms.helm import Helm
 from aurora_swarm.swarms.orchestrator import Orchestrator
-from aurora_swarm.swarms.planning import shared_context
 from aurora_swarm.swarms.pursuit import Pursuit, Way
 from aurora_swarm.swarms.spending import share_for_work
 from aurora_swarm.swarms.work import SwarmOutcome

@@ -9,18 +9,16 @@ from hypothesis import strategies as st
 
 from aurora_swarm.agents.structured import OutputSpec
 from aurora_swarm.errors import BudgetError, InvalidOutputError
+from aurora_swarm.swarms.briefs import LISTED, further_prompt, plan_prompt
 from aurora_swarm.swarms.planning import (
-    LISTED,
     TITLE_CHARS,
     Draft,
     FurtherTasks,
     depth_of,
     drafts_of,
-    further_prompt,
     losses,
     mend,
     normalised,
-    plan_prompt,
     plan_schema,
     specs_of,
     whole_drafts,

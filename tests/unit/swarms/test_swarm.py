@@ -18,6 +18,7 @@ from aurora_swarm.errors import (
 )
 from aurora_swarm.memory.open import open_store
 from aurora_swarm.pools.vllm_pool import VLLMPool
+from aurora_swarm.swarms.briefs import PLANNER, REVIEWER
 from aurora_swarm.swarms.happenings import (
     Consolidating,
     PlanMade,
@@ -29,7 +30,6 @@ from aurora_swarm.swarms.happenings import (
 )
 from aurora_swarm.swarms.models import Model
 from aurora_swarm.swarms.orchestrator import Orchestrator
-from aurora_swarm.swarms.planning import PLANNER, REVIEWER
 from aurora_swarm.swarms.pursuit import SIDE_BY_SIDE
 from aurora_swarm.swarms.swarm import Swarm
 from aurora_swarm.swarms.work import TaskState
