@@ -27,6 +27,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._socket = folder / "redis.sock"
+        self._log = folder / "redis.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,13 +43,14 @@ class RedisServer:
     def start(self) -> None:
         """Start it; what it has written before is there again."""
         options = ("--port", "0", "--unixsocket", str(self._socket), "--dir", str(self._folder), "--save", "")
-        durable = ("--appendonly", "yes", "--appendfsync", "always")
+        durable = ("--appendonly", "yes", "--appendfsync", "always", "--logfile", str(self._log))
         self._process = subprocess.Popen([_executable(), *options, *durable], stdout=subprocess.DEVNULL)  # noqa: S603
         deadline = time.monotonic() + _STARTS_WITHIN_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
-                raise UsageError("the Redis server did not start", remedy=f"see whether {self._folder} can be used")
+                said = self._log.read_text().splitlines()[-1:] if self._log.exists() else []
+                raise UsageError(f"the Redis server did not start: {''.join(said)}", remedy=f"see {self._log}")
             time.sleep(0.01)
 
     def kill(self) -> None:
