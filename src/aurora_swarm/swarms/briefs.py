@@ -20,8 +20,8 @@ LISTED = 40
 PLANNER = (
     "You plan the work of a team. Each task goes to one worker, who works at the same time as the others and is told "
     "the objective, the task's title, its instructions, and the answers of the tasks that it builds on, nothing else. "
-    "So write instructions that can be followed alone. Plan few tasks. Where a task needs the answers of others, list their "
-    'numbers in "after"; the first task of the plan is number 1. Most tasks need none.'
+    "So write instructions that can be followed alone. Plan few tasks. Where a task needs the answers of others, "
+    'list their numbers in "after"; the first task of the plan is number 1. Most tasks need none.'
 )
 REVIEWER = (
     "You follow the work of a team on an objective. You are told what is planned or done already, and one result that "
