@@ -70,6 +70,8 @@ The singer Hana Kim moved to Seoul last spring.
 </material>
 {"name": "Hana Kim", "city": "Seoul"}"""
 
+DEBATE = "debate, 3 by 2 rounds"
+
 Answers = list[ArchitectureOutcome]
 
 
@@ -126,7 +128,7 @@ class Bench:
             "competitive, 3, a function": lambda q: Competitive(three, stands_in(q), CITY),
             "competitive, 3, a judge": lambda _: Competitive(three, JudgeAgent(sure), CITY),
             "collaborative, 3, vote": lambda _: Collaborative((CollaborativeAgent(free),) * 3, schema=CITY),
-            "debate, 3 by 2 rounds": lambda _: DebatingAgents((DebaterAgent(free),) * 3, schema=CITY),
+            DEBATE: lambda _: DebatingAgents((DebaterAgent(free),) * 3, schema=CITY),
             "mixture, 3 and 1": lambda _: MixtureOfAgents(
                 ((ProposerAgent(free),) * 3,), AggregatorAgent(sure), schema=CITY
             ),
@@ -144,6 +146,8 @@ class Bench:
         for name, front in self.fronts().items():
             answers = await self._measured(lambda q, front=front: front(q).run(asked(q)), items)
             self._row(name, items, answers, single)
+            if name == DEBATE:
+                self._report.notes.append(first_answers(items, answers))
 
     async def long(self, items: Sequence[Question]) -> None:
         """More notes than this model keeps apart."""
@@ -190,6 +194,13 @@ class Bench:
         self._report.row(name, share, f"{low:.2f} to {high:.2f}", told, verdict, round(calls, 1), round(tokens))
         print(f"{name}: {share:.2f}, {told}, {tokens:.0f} tokens", flush=True)
         return least
+
+
+def first_answers(items: Sequence[Question], answers: Answers) -> str:
+    """How right debaters were before they had read each other: what a debate's prompt costs, without the debate."""
+    said = [(part, item) for answer, item in zip(answers, items, strict=True) for part in answer.parts[:3]]
+    right = sum(part.ok and part.output["city"].strip() == item.city for part, item in said)
+    return f"Of the debaters' first answers, before they had read each other, {right / len(said):.2f} were right."
 
 
 def wilson(hits: int, size: int, z: float = 1.96) -> tuple[float, float]:
