@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import httpx
 import pytest
 
 from aurora_swarm.swarms.messages.http_server import serve_messages
@@ -77,5 +82,48 @@ class TestStored(MessagesContract):
                     place = f"store+local://{tmp_path / 'store'}"
                     opened.append(await stack.enter_async_context(open_messages(place, keep=keep)))
                 return opened[0]
+
+            yield factory
+
+
+@pytest.fixture(scope="module")
+def chroma_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("chroma")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [Path(sys.executable).with_name("chroma"), "run", "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([*command, "--path", folder], stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/api/v2/heartbeat").raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert server.poll() is None, "no Chroma server came up"
+                assert time.monotonic() < deadline, "no Chroma server came up"
+                time.sleep(0.05)
+        yield f"chroma://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.mark.chaos
+class TestStoredOnAServer(MessagesContract):
+    """Where other processes write too: each way is a writer of its own."""
+
+    recalls = True
+
+    @pytest.fixture
+    async def messages_factory(self, chroma_url: str, request: pytest.FixtureRequest) -> AsyncIterator[MessagesFactory]:
+        async with AsyncExitStack() as stack:
+            space = f"s{abs(hash(request.node.name))}"
+
+            async def factory(keep: int = 10_000) -> Messages:
+                opening = open_messages(f"store+{chroma_url}", keep=keep, space=space)
+                return await stack.enter_async_context(opening)
 
             yield factory
