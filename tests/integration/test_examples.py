@@ -21,6 +21,8 @@ PROMISED = {
     "debate.py": r"Judge: .+\n[\s\S]*prompt tokens, [1-9]\d* of them from the servers' caches",
     "embeddings.py": r"4 vectors of \d+ numbers; agreement 0\.\d\d",
     "ask_a_person.py": r"Order: large\nLetter: .+\n1 question asked",
+    "swarm.py": r"[1-3] of [1-3] tasks are in it; \d+ tokens",
+    "hivemind.py": r"3 of 3 answered; \d+ tokens",
     "orchestrator.py": r"4 of 4 tasks are done; \d+ tokens",
 }
 

@@ -20,6 +20,7 @@ from aurora_swarm.cli.interrupts import end_interrupted, termination_interrupts
 from aurora_swarm.cli.local import local
 from aurora_swarm.cli.map import map_inputs
 from aurora_swarm.cli.run import run
+from aurora_swarm.cli.serve_swarm import serve_swarm
 from aurora_swarm.cli.sim import sim
 from aurora_swarm.cli.swarm import swarm
 from aurora_swarm.cli.voice import say
@@ -128,6 +129,12 @@ _add(
     'aurora-swarm swarm "Compare three ways to cool a reactor, and recommend one." --hostfile agents.hostfile',
     'aurora-swarm swarm "Summarise what these notes say of valves." --backend local:// --nodes 4 --max-tasks 6',
     "aurora-swarm swarm --objective-file brief.txt --backend vllm://localhost:8000 --budget-tokens 200000 --json",
+)
+_add(
+    "serve-swarm",
+    serve_swarm,
+    "Serve a swarm over A2A, so that a hivemind elsewhere has it as a member, until Ctrl-C.",
+    'aurora-swarm serve-swarm --name research --about "Finds facts." --hostfile agents.hostfile --port 9000',
 )
 app.add_typer(ctl_app, name="ctl")
 _add(

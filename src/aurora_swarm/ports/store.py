@@ -12,7 +12,10 @@ from aurora_swarm.ports.embedder import Embedder
 
 Scalar = str | int | float | bool
 Where = Mapping[str, Scalar | Several[Scalar]]
-"""A filter: every field must equal its value, or be one of its values. A document that lacks a field does not match."""
+"""A filter: every field must equal its value, or be one of its values. A document that lacks a field does not match.
+
+``1`` equals ``1.0``; ``True`` equals neither.
+"""
 
 
 class Document(msgspec.Struct, frozen=True):
@@ -22,7 +25,7 @@ class Document(msgspec.Struct, frozen=True):
         id: Unique within its collection.
         text: What was embedded, or stands for the vector that was given.
         metadata: What filters go by.
-        vector: Of length 1; None where it was not asked for.
+        vector: Of length 1, as which any other is kept; None where it was not asked for.
     """
 
     id: str
@@ -92,7 +95,11 @@ class Collection(Protocol):
         """
 
     async def delete(self, ids: Sequence[str] = (), *, where: Where | None = None) -> int:
-        """Delete documents by id, or all that match a filter; returns how many there were."""
+        """Delete documents by id, or all that match a filter; with both, those of the ids that match.
+
+        Returns:
+            How many there were.
+        """
 
     async def query(
         self,

@@ -75,7 +75,9 @@ class Mind:
         self.tools = tools
         self.model = model or pool.model
         self._sampling = sampling or Sampling()
-        self._output = functools.lru_cache(maxsize=64)(OutputSpec)
+        # Checking a schema takes milliseconds; the thoughts of a swarm have few of them.
+        self._output_by_class = functools.lru_cache(maxsize=64)(OutputSpec)
+        self._output_by_text = functools.lru_cache(maxsize=64)(lambda text: OutputSpec(msgspec.json.decode(text)))
 
     async def think(
         self, thought: Thought, *, purse: Purse | None = None, rein: Rein | None = None
@@ -112,8 +114,7 @@ class Mind:
             return AgentResult(index=0, key=thought.agent, ok=False, output=None, error=error)
 
     async def _task(self, thought: Thought) -> Task:
-        schema = thought.schema
-        output = self._output(schema) if isinstance(schema, type) or schema is None else OutputSpec(schema)
+        output = self._output(thought.schema)
         protocol = self._protocol(thought.tools, output) if thought.tools else None
         native = isinstance(protocol, NativeTools)
         sampling = self._sampling
@@ -137,6 +138,14 @@ class Mind:
             prefix=thought.prefix,
             timeout_s=thought.timeout_s,
         )
+
+    def _output(self, schema: Schema) -> OutputSpec:
+        if schema is None or isinstance(schema, type):
+            return self._output_by_class(schema)
+        try:
+            return self._output_by_text(msgspec.json.encode(dict(schema)))
+        except (TypeError, ValueError):  # what no JSON can carry is refused in a sentence
+            return OutputSpec(schema)
 
     def _protocol(self, tools: tuple[AnyTool, ...], output: OutputSpec) -> ToolProtocol:
         return (NativeTools if self.pool.capabilities.native_tools else ConstrainedStep)(tools, output)

@@ -7,6 +7,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
+
 from aurora_swarm.batch.run import BatchOptions, chosen_backend, pool_options
 from aurora_swarm.pools.open import Backend, Say, open_pool
 from aurora_swarm.settings import load_settings
@@ -92,14 +94,16 @@ class Model:
                 await stack.aclose()
 
     async def _open(self) -> Mind:
-        settings = load_settings(os.environ)
-        options = pool_options(self._options, self._sampling, settings, api_key=self._api_key)
+        settings, sampling = load_settings(os.environ), self._sampling
+        if sampling.max_tokens is None:
+            sampling = msgspec.structs.replace(sampling, max_tokens=settings.max_tokens)
+        options = pool_options(self._options, sampling, settings, api_key=self._api_key)
         async with AsyncExitStack() as stack:
             backend = chosen_backend(self._options, settings)
             pool = await stack.enter_async_context(open_pool(backend, options, say=self._options.say))
             tools = ToolPool()
             stack.push_async_callback(tools.aclose)
-            mind = Mind(pool, tools, model=self._options.model, sampling=self._sampling)
+            mind = Mind(pool, tools, model=self._options.model, sampling=sampling)
             self._stack = stack.pop_all()
         return mind
 
