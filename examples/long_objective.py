@@ -11,15 +11,15 @@ from aurora_swarm.testing.haystack import haystack
 
 
 async def main(backend: str) -> None:
-    journal = haystack(6, 20_000, facts=3, count=lambda text: len(text) // 4)  # of many research stations
+    journal = haystack(6, 20_000, facts=2, count=lambda text: len(text) // 4)  # of many research stations
     async with (
         open_store("memory://") as store,
         LongObjective.open(journal.text, store) as objective,
-        Model(backend=backend, temperature=0, max_tokens=160).opened() as mind,
+        Model(backend=backend, temperature=0).opened() as mind,
     ):
         print(f"{len(objective.chunks)} chunks, {len(objective.passages)} passages, in {objective.path}")
         for fact in journal.facts:
-            answer = await cited_answer(objective, fact.question, mind, max_chars=160)
+            answer = await cited_answer(objective, fact.question, mind, max_chars=100)
             print(f"\n{fact.question}\n  {answer.text or answer.error}")
             for number, passage in enumerate(answer.shown, 1):
                 print(f"  {number}. in chunk {passage.chunk}: {' '.join(passage.text.split())[:90]}")
