@@ -14,6 +14,7 @@ from aurora_swarm.ports.store import Collection
 from aurora_swarm.swarms.agent import Agent
 from aurora_swarm.swarms.attempts import Floor
 from aurora_swarm.swarms.board import Board
+from aurora_swarm.swarms.human.port import Human
 from aurora_swarm.swarms.leases import Leases
 from aurora_swarm.swarms.memory_tools import Memory
 from aurora_swarm.swarms.models import Model
@@ -41,6 +42,7 @@ class Orchestrator:
         tools: What each worker may use.
         memory: What the workers share: a `Memory`, a collection, or the URL of a store.
         workers: The crew itself, where it is not made from `model`; further ones are made when a session is scaled up.
+        human: Whom the workers that are made here may ask; None for nobody. It must be open for as long as they work.
         lease_s: Seconds without a sign of life after which a worker's task goes to another one. Calls to the model and
             tools under way are signs of life; the pool and the tools have times of their own for them.
         max_attempts: How often a task is given out before it fails.
@@ -65,6 +67,7 @@ class Orchestrator:
         tools: Sequence[AnyTool | Callable[..., Any]] = (),
         memory: Memory | Collection | str | None = None,
         workers: Sequence[Performer] | None = None,
+        human: Human | None = None,
         lease_s: float = 60.0,
         max_attempts: int = 3,
         budget: Budget | None = None,
@@ -83,6 +86,7 @@ class Orchestrator:
         self.name = name
         self.nodes = nodes if workers is None else len(workers)
         self._workers = None if workers is None else tuple(workers)
+        self._human = human
         self._lease_s = lease_s
         self._max_attempts = max_attempts
         self._budget = budget
@@ -147,7 +151,7 @@ class Orchestrator:
             return [session.record(task) for task in ids]
 
     def _worker(self, numbers: Iterator[int]) -> Performer:
-        return Worker(self._agent, name=f"{self._agent.name} {next(numbers)}")
+        return Worker(self._agent, human=self._human, name=f"{self._agent.name} {next(numbers)}")
 
     def _check(self) -> None:
         for name, number in (("nodes", self.nodes), ("max_attempts", self._max_attempts)):

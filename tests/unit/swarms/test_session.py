@@ -8,6 +8,7 @@ import pytest
 from aurora_swarm import Budget, Tool, VLLMPool
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.errors import RequestRejectedError, TaskCancelledError, UsageError
+from aurora_swarm.swarms.human.callback import CallbackHuman
 from aurora_swarm.swarms.mind import Thought
 from aurora_swarm.swarms.models import Model
 from aurora_swarm.swarms.orchestrator import Orchestrator
@@ -615,3 +616,26 @@ def test_orchestrators_are_checked_when_they_are_made():
     for options, problem in wrong:
         with pytest.raises(UsageError, match=problem):
             Orchestrator(model, **options)
+
+
+# -- a person ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_worker_that_is_made_may_ask_the_person_of_the_orchestrator():
+    asked = []
+
+    def script(call, endpoint):
+        said = [message.content for message in call.messages if message.role == "tool"]
+        step = {"answer": said[-1]} if said else {"tool": "ask_human", "arguments": {"question": "The word?"}}
+        return Reply(json.dumps(step))
+
+    async def rest(stage):
+        return await stage.rest()
+
+    def answer(question):
+        asked.append(question.text)
+        return "sesame"
+
+    records = played(rest, script=script, tasks=[task("one"), task("two")], human=CallbackHuman(answer))
+    assert asked == ["The word?"] * 2
+    assert all("sesame" in record.text for record in records.values())
