@@ -248,6 +248,7 @@ async def measure() -> harness.Report:
     low, high = asked.running
     report.goal("99 of 100 answers under way", quantile(every, 0.99), at_most=GOAL_MS, unit="ms")
     report.goal("slowest answer under way", max(every), at_most=GOAL_MS, unit="ms")
+    report.goal("answer to a cancel of the whole run", cancelled_ms, at_most=GOAL_MS, unit="ms")
     report.goal("slowest answer while they begin", max(asked.begin_ms), at_most=GOAL_MS, unit="ms")
     report.notes.append(f"{low:,} to {high:,} tasks were running meanwhile; {asked.refused} requests came too late.")
     report.notes += told
