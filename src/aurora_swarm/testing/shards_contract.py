@@ -312,7 +312,7 @@ class _WorkContract:
 
     async def test_writes_of_many_tasks_are_all_done(self, shards_factory: ShardsFactory) -> None:
         store = await shards_factory(PLAN)
-        jobs = [each for shard in range(4) for each in jobs_of(shard, 50)]
+        jobs = [each for shard in range(4) for each in jobs_of(shard, 25)]
         await store.admit(jobs)
         claims = [await claimed(store, shard) for shard in range(4)]
 

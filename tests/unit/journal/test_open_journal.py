@@ -36,7 +36,7 @@ async def test_a_relative_url_starts_in_the_current_folder(tmp_path: Path, monke
     assert (tmp_path / "run.journal").is_file()
 
 
-@pytest.mark.parametrize("place", ["redis://localhost", "postgres://host/db", "", "sqlite://", "nul\0nul"])
+@pytest.mark.parametrize("place", ["redis://localhost:port", "postgres://host/db", "", "sqlite://", "nul\0nul"])
 async def test_other_places_are_refused_with_a_remedy(place: str) -> None:
     with pytest.raises(UsageError) as caught:
         await open_journal(place)

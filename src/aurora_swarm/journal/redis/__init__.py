@@ -1,0 +1,1 @@
+"""The journal and the shards of a run in Redis."""
