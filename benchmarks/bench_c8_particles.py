@@ -152,7 +152,7 @@ def measure() -> harness.Report:
         "c8_particles",
         "C8",
         "Does a particle swarm come nearer to a known best text than other ways to spend the same calls?",
-        f"{SEEDS} targets of 12 words out of a vocabulary of 110; fitness is the cosine to the target's embedding. "
+        f"{SEEDS} targets of 12 words out of a vocabulary of 107; fitness is the cosine to the target's embedding. "
         f"Each way has {CALLS} calls of the same simulated writer, which mixes the words of the texts in its prompt "
         "and makes up every tenth. Means over the targets.",
         ("way", "mean", "least", "best of all ways", "as good as the swarm or better"),
