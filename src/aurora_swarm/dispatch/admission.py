@@ -85,12 +85,16 @@ class Admission:
     Args:
         router: Loads and limits of the endpoints.
         concurrency: Calls that may be under way at a time, over the whole fleet.
+
+    Attributes:
+        released: Called with an endpoint when a slot of it is free again, before anybody gets it; None for nobody.
     """
 
     def __init__(self, router: Router, concurrency: int) -> None:
         self._router = router
         self.free = concurrency
         self.waiting = 0
+        self.released: Callable[[int], None] | None = None
         self._count = itertools.count()
         self._queues: dict[View | tuple[View, int], _Queue] = {}
         self._ready: list[tuple[float, int, _Queue]] = []
@@ -121,6 +125,8 @@ class Admission:
         """A slot is free again: the best waiter gets it."""
         self.free += weight
         self._router.give(index, weight)
+        if self.released is not None:
+            self.released(index)
         if self.waiting or self._blocked_pins or self._blocked_views:
             self.opened(index)
 

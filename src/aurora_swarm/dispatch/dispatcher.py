@@ -84,6 +84,9 @@ class Dispatcher:
         hedge: When a late attempt gets a rival; None for never.
         dice: For jitter.
 
+    Attributes:
+        bounds: Sets how many calls an endpoint may have at most, while the dispatcher works.
+
     Raises:
         NoEndpointsError: `endpoints` is empty.
         UsageError: A limit is not positive.
@@ -139,6 +142,7 @@ class Dispatcher:
             timeout_s=self.limits.attempt_timeout_s,
             tries=self._retry.max_attempts,
         )
+        self.bounds = self._ward.bounds
         self._homes = Homes(self._router.loads)
         self._slots: dict[int, int] = {}
         self._gate = Gate(self._slots)
@@ -154,6 +158,8 @@ class Dispatcher:
         if info.slots and info.slots > 0 and self._slots.get(index) != info.slots:
             self._slots[index] = info.slots
             self._ward.slots(index, info.slots)
+            if self.bounds.slots_found is not None:
+                self.bounds.slots_found(index, info.slots)
 
     async def ask(self, call: Call, view: View, *, pin: int | None = None, strict: bool = False) -> Outcome:
         """One call, until it has an outcome.
@@ -184,7 +190,7 @@ class Dispatcher:
 
         Parts that were answered are kept. A part that is missing or failed is asked again alone; a request that is
         refused as a whole is halved until the bad part stands alone; an endpoint that takes no such request gets the
-        calls one by one.
+        calls one by one; so does every endpoint where one has a bound.
 
         Args:
             calls: Equal in model, sampling and schema; may be empty.
@@ -195,8 +201,8 @@ class Dispatcher:
         Returns:
             One outcome per call, in their order.
         """
-        if len(calls) < 2:
-            return [await self.ask(call, view, pin=pin) for call in calls]
+        if len(calls) < 2 or self.bounds.limits:
+            return await _all([self.ask(call, view, pin=pin) for call in calls])
         errand = self._errand(calls, view, pin, strict=False)
         errand.timeout_s = timeout_s or 0.0
         whole = await self._pursue(errand)
@@ -274,6 +280,7 @@ class Dispatcher:
             errand.renew(errand.wish is not None and self._router.limits[errand.wish] > 0)
             index = self._admission.request(errand)
             if index is None:
+                self.bounds.pressed()
                 index = await self._waiting.wait(errand, errand.deadline)
                 if index is None:
                     return errand.failed(self._give_up(errand), self._now())

@@ -180,16 +180,17 @@ class Router:
         self.loads[index] -= weight
         self._note(index)
 
-    def set_limit(self, index: int, limit: int, *, trial: bool = False) -> None:
-        """Allow the endpoint so many calls at a time; 0 closes it.
+    def set_limit(self, index: int, limit: int, *, trial: bool = False, well: bool = False) -> None:
+        """Allow the endpoint so many calls at a time; 0 closes it, unless it is well.
 
         Args:
             index: Who.
             limit: How many.
             trial: Whether it still counts as closed, although it may be tried.
+            well: Whether it still counts as open, although others may leave it none.
         """
         self.limits[index] = limit
-        was, self.closed[index] = self.closed[index], trial or not limit
+        was, self.closed[index] = self.closed[index], not well and (trial or not limit)
         shift = self.closed[index] - was
         for ref in self._watchers[index] if shift else ():
             view = ref()

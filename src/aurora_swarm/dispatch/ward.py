@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from aurora_swarm.dispatch.admission import Admission
+from aurora_swarm.dispatch.bounds import Bounds
 from aurora_swarm.dispatch.health import Condition, Health
 from aurora_swarm.dispatch.routing import UNLIMITED, Router
 from aurora_swarm.dispatch.waiting import CLOCK_TICK_S, WaitingRoom
@@ -32,7 +33,7 @@ _FAULTS = (EndpointError, OverloadedError, WrongModelError)
 class Ward:
     """The state of every endpoint, and the limit that follows from it.
 
-    An endpoint may have as many calls as its health, its window and its record allow, whichever is least.
+    An endpoint may have as many calls as its health, its window, its record and its bound allow, whichever is least.
 
     Args:
         endpoints: The fleet.
@@ -47,6 +48,7 @@ class Ward:
         told: Called with what a probe learned.
 
     Attributes:
+        bounds: What others allow at most.
         unseen: Endpoints that have neither proved themselves nor been looked at; `sent` is of interest for them only.
     """
 
@@ -74,6 +76,8 @@ class Ward:
         self._probe_timeout_s = probe_timeout_s
         self._waiting = waiting
         self._told = told
+        self.bounds = Bounds(router.loads, lambda: admission.waiting, self._apply)
+        admission.released = self.bounds.released
         self._allowed = [UNPROVEN] * len(endpoints)
         self._pardons = bytearray([UNPROVEN]) * len(endpoints)
         self._looking = 0
@@ -169,9 +173,10 @@ class Ward:
         changes = []
         for index in indices:
             limit, trial = self._limit(index), self.health.condition(index) is Condition.TRIAL
+            well = self.health.limit(index) > 1
             was, was_closed = router.limits[index], router.closed[index]
-            if limit != was or was_closed != (trial or not limit):
-                router.set_limit(index, limit, trial=trial)
+            if limit != was or was_closed == well:
+                router.set_limit(index, limit, trial=trial, well=well)
                 changes.append((index, was, limit, was_closed != router.closed[index]))
         for index, was, limit, _ in changes:
             if limit > was:
@@ -184,7 +189,8 @@ class Ward:
             self._set_alarm()
 
     def _limit(self, index: int) -> int:
-        return min(self.health.limit(index), self.windows.limit(index), self._allowed[index])
+        found = min(self.health.limit(index), self.windows.limit(index), self._allowed[index])
+        return min(found, self.bounds.limits.get(index, found))
 
     def _set_alarm(self) -> None:
         if self._alarm is not None:
