@@ -46,9 +46,10 @@ def pool_of(url: str) -> ConnectionPool:
             health_check_interval=0,
             protocol=2,  # in which answers have the same shape in every version of the client
         )
-    except ValueError as error:
-        place = without_credentials(url)
-        raise UsageError(f"{place} is no address of a Redis: {error}", remedy="redis://host:6379/0") from error
+    except ValueError:
+        # What redis-py says may hold a part of the password.
+        remedy = "use redis://host:6379/0; encode special characters of a password as in %40"
+        raise UsageError(f"{without_credentials(url)} is no address of a Redis", remedy=remedy) from None
 
 
 async def connect(url: str, scripts: Sequence[Script], patience_s: float) -> tuple[Line, tuple[str, ...]]:

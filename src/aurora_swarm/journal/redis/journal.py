@@ -18,7 +18,7 @@ from itertools import islice
 from aurora_swarm.errors import JournalHeldError, StorageError, UsageError
 from aurora_swarm.journal.redis import scripts
 from aurora_swarm.journal.redis.connecting import connect, split_option
-from aurora_swarm.journal.redis.packing import packed
+from aurora_swarm.journal.redis.packing import Piece, joined, piece
 from aurora_swarm.journal.redis.writer import Command, Line
 from aurora_swarm.journal.schema import checksum, intact
 from aurora_swarm.ports.journal import JournalStatistics
@@ -144,17 +144,16 @@ class RedisJournal:
 
     async def _written(self, rows: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """Write rows whose keys are new; returns what stood there already."""
-        parts = [part for row in rows.items() for part in row]
-        reply = await self._line.join("append", parts, sum(map(len, parts)), self._encode)
+        part = piece(part for row in rows.items() for part in row)
+        reply = await self._line.join("append", part, len(part[1]), self._encode)
         if reply is None:
             remedy = "let one of the two end"
             raise StorageError("another run has taken this journal over", path=self._line.place, remedy=remedy)
         self._records = max(self._records, reply[0])
         return dict(zip(reply[1][::2], reply[1][1::2], strict=True))
 
-    def _encode(self, parts: list[list[bytes]]) -> Command:
-        rows = packed([part for rows in parts for part in rows])
-        return "EVALSHA", scripts.JOURNAL_APPEND.sha, 1, self._meta, self._token, _lease_ms(), rows
+    def _encode(self, parts: list[Piece]) -> Command:
+        return "EVALSHA", scripts.JOURNAL_APPEND.sha, 1, self._meta, self._token, _lease_ms(), joined(parts)
 
     async def _renew(self) -> None:
         while True:

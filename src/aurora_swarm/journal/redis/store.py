@@ -20,7 +20,7 @@ from aurora_swarm.journal.redis import scripts
 from aurora_swarm.journal.redis.answers import Answers
 from aurora_swarm.journal.redis.connecting import connect
 from aurora_swarm.journal.redis.following import read_now, read_on
-from aurora_swarm.journal.redis.packing import packed, packed_lists
+from aurora_swarm.journal.redis.packing import Piece, joined, packed, piece
 from aurora_swarm.journal.redis.scripts import Script
 from aurora_swarm.journal.redis.writer import Argument, Command, Line
 from aurora_swarm.values.shard import (
@@ -37,8 +37,6 @@ from aurora_swarm.values.shard import (
 
 _ADMITTED_AT_ONCE = 1_000
 _LOADED_AT_ONCE, _LOADED_BYTES = 500, 4_000_000
-_PER_ITEM = 16
-"""Bytes that an item of a batch has besides its key and payload, about."""
 
 
 class RedisShardStore:
@@ -147,12 +145,12 @@ class RedisShardStore:
         if any(shard_of(key, self.plan.shards) != claim.shard for key in _keys(batch)):
             raise UsageError(f"a job is not of shard {claim.shard}", remedy="write it with the claim of its own shard")
 
-        def encode(batches: list[Batch]) -> Command:
+        def encode(parts: list[tuple[Piece, Piece, Piece]]) -> Command:
             called = ("EVALSHA", scripts.APPLY.sha, 1, f"{self._prefix}meta")
-            return (*called, claim.shard, claim.epoch, self._lease_ms, _together(batches))
+            return (*called, claim.shard, claim.epoch, self._lease_ms, _together(parts))
 
-        weight = sum(len(each.payload) + _PER_ITEM for kind in (batch.turns, batch.results) for each in kind)
-        if not await self._line.join(("apply", claim.shard, claim.epoch), batch, weight, encode):
+        part = _part(batch)
+        if not await self._line.join((claim.shard, claim.epoch), part, sum(len(body) for _, body in part), encode):
             raise _fenced(claim)
 
     async def release(self, claim: Claim) -> None:
@@ -251,13 +249,14 @@ def _keys(batch: Batch) -> set[str]:
     return {*batch.begun, *turns, *results}
 
 
-def _together(batches: Sequence[Batch]) -> bytes:
-    begun = [_encoded(key) for batch in batches for key in batch.begun]
-    turns = [
-        part for batch in batches for turn in batch.turns for part in (_encoded(turn.job), turn.version, turn.payload)
-    ]
-    results = [part for batch in batches for result in batch.results for part in (_encoded(result.job), result.payload)]
-    return packed_lists(begun, turns, results)
+def _part(batch: Batch) -> tuple[Piece, Piece, Piece]:
+    turns = (part for turn in batch.turns for part in (_encoded(turn.job), turn.version, turn.payload))
+    results = (part for result in batch.results for part in (_encoded(result.job), result.payload))
+    return piece(map(_encoded, batch.begun)), piece(turns), piece(results)
+
+
+def _together(parts: Sequence[tuple[Piece, Piece, Piece]]) -> bytes:
+    return joined((1, joined(kind)) for kind in zip(*parts, strict=True))
 
 
 def _unfinished(key: bytes, value: bytes, attempts: int, turns: Sequence[bytes]) -> Unfinished:

@@ -28,15 +28,16 @@ Command = tuple[Argument, ...]
 MAX_COMMANDS, MAX_BYTES = 64, 4_000_000
 """Of one round trip: Redis serves nobody else while it runs one script, and answers to one connection in turn."""
 
-REQUEST_S = 20.0
+REQUEST_S, CLOSES_WITHIN_S = 20.0, 5.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 
 
 class _Entry:
     """One command, and all who wait for its answer."""
 
-    def __init__(self, encode: Callable[[list[Any]], Command]) -> None:
+    def __init__(self, encode: Callable[[list[Any]], Command], group: Hashable) -> None:
         self.encode = encode
+        self.group = group
         self.parts: list[Any] = []
         self.bytes = 0
         self.futures: list[asyncio.Future[Any]] = []
@@ -104,20 +105,22 @@ class Line:
         """
         entry = self._open.get(group)
         if entry is None or entry.bytes + weight > MAX_BYTES:
-            entry = self._open[group] = self._entry(encode)
+            entry = self._open[group] = self._entry(encode, group)
         entry.bytes += weight
         return await self._added(entry, part)
 
     async def aclose(self) -> None:
-        """Let be done what was asked, unless Redis cannot be reached now; then end. May be called twice."""
+        """Let be done what was asked, unless Redis cannot be reached or takes long; then end. May be called twice."""
         self.closed = True
         self._wake.set()
+        await asyncio.wait({self._task}, timeout=CLOSES_WITHIN_S)
+        self._task.cancel()
         await asyncio.wait({self._task})
 
-    def _entry(self, encode: Callable[[list[Any]], Command]) -> _Entry:
+    def _entry(self, encode: Callable[[list[Any]], Command], group: Hashable = None) -> _Entry:
         if self.closed:
             raise self.shut()
-        entry = _Entry(encode)
+        entry = _Entry(encode, group)
         self._queue.append(entry)
         self._wake.set()
         return entry
@@ -143,18 +146,16 @@ class Line:
             _fail([*entries, *self._queue], self.shut())
 
     def _taken(self) -> list[_Entry]:
+        """What is sent next; nobody joins it any more."""
         taken: list[_Entry] = []
         size = 0
         while self._queue and len(taken) < MAX_COMMANDS and size < MAX_BYTES:
             entry = self._queue.popleft()
+            if self._open.get(entry.group) is entry:
+                del self._open[entry.group]
             if not all(future.cancelled() for future in entry.futures):
                 size += entry.bytes
                 taken.append(entry)
-        if not self._queue:
-            self._open.clear()
-        else:
-            gone = set(map(id, taken))
-            self._open = {group: entry for group, entry in self._open.items() if id(entry) not in gone}
         return taken
 
     async def _serve(self, entries: list[_Entry]) -> None:
