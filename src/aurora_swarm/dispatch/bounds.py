@@ -65,9 +65,16 @@ class Bounds:
         else:
             self.limits[index] = limit
             if limit and until < math.inf:
-                self._until[index] = until
-                self._timers[index] = asyncio.get_running_loop().call_at(until, self.set, index, 0)
+                self._end_at(index, until)
         self._apply(index)
+
+    def _end_at(self, index: int, until: float) -> None:
+        loop = asyncio.get_running_loop()
+        if until <= loop.time():
+            self.limits[index] = 0
+        else:
+            self._until[index] = until
+            self._timers[index] = loop.call_at(until, self.set, index, 0)
 
     def released(self, index: int) -> None:
         """A call of the endpoint has ended; called before another one gets its slot."""
