@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from aurora_swarm.errors import UsageError
@@ -24,7 +25,7 @@ def faults(place: str, info: Mapping[str, str], config: Mapping[str, str]) -> tu
         UsageError: It is too old, or may forget what it was told.
     """
     version = info.get("redis_version", "0.0")
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+    if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
         raise UsageError(f"{place} is Redis {version}", remedy="use Redis 6.2 or newer, or Valkey")
     _refuse_eviction(place, info)
     if info.get("role", "master") != "master":

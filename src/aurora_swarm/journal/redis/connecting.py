@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
@@ -18,17 +18,17 @@ from aurora_swarm.journal.redis.writer import REQUEST_S, Line
 
 def without_credentials(url: str) -> str:
     """The URL as it may be shown."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def split_option(url: str, name: str) -> tuple[str, str]:
     """Take one option of ours out of a URL; returns what is left, and its value or nothing."""
-    parts = urlsplit(url)
-    options = parse_qsl(parts.query, keep_blank_values=True)
+    place, _, query = url.partition("?")
+    options = parse_qsl(query, keep_blank_values=True)
     value = next((value for key, value in options if key == name), "")
     rest = urlencode([(key, value) for key, value in options if key != name])
-    return parts._replace(query=rest).geturl(), value
+    return f"{place}?{rest}" if rest else place, value
 
 
 def pool_of(url: str) -> ConnectionPool:
@@ -37,6 +37,10 @@ def pool_of(url: str) -> ConnectionPool:
     Raises:
         UsageError: The URL is none.
     """
+    remedy = "use redis://host:6379/0; encode special characters of a password as in %40"
+    refusal = UsageError(f"{without_credentials(url)} is no address of a Redis", remedy=remedy)
+    if without_credentials(url) == "unix://":
+        raise refusal
     try:
         return ConnectionPool.from_url(
             url,
@@ -48,8 +52,7 @@ def pool_of(url: str) -> ConnectionPool:
         )
     except ValueError:
         # What redis-py says may hold a part of the password.
-        remedy = "use redis://host:6379/0; encode special characters of a password as in %40"
-        raise UsageError(f"{without_credentials(url)} is no address of a Redis", remedy=remedy) from None
+        raise refusal from None
 
 
 async def connect(url: str, scripts: Sequence[Script], patience_s: float) -> tuple[Line, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from redis.asyncio import ConnectionPool
-from redis.exceptions import AuthenticationError, NoScriptError, ReadOnlyError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, NoScriptError, ReadOnlyError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -181,11 +181,11 @@ class Line:
             try:
                 async with asyncio.timeout(REQUEST_S):
                     return await self._exchange(commands)
-            except AuthenticationError as error:
-                raise self.refusal(error) from error
             except NoScriptError as error:
                 failure: Exception = error  # it was started anew, and knows no scripts
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+                if _refuses(error):
+                    raise self.refusal(error) from error
                 failure = error
             if loop.time() + pause_s > deadline or self.closed:
                 raise self.unreachable(failure) from failure
@@ -218,7 +218,7 @@ class Line:
     def refusal(self, error: Exception) -> AuroraSwarmError:
         """What Redis said, with a remedy."""
         said = str(error)
-        if isinstance(error, AuthenticationError) or said.startswith(("NOAUTH", "NOPERM", "WRONGPASS")):
+        if _refuses(error) or isinstance(error, NoPermissionError):
             return UsageError(f"{self.place} refuses us: {said}", remedy="put user and password into the URL")
         if said.startswith(GONE):
             remedy = "have Redis keep what it is told: appendonly yes, appendfsync always"
@@ -228,6 +228,11 @@ class Line:
                 "Redis has no memory left", path=self.place, remedy="raise its maxmemory, then run again"
             )
         return StorageError(said, path=self.place, remedy="see the log of the Redis server")
+
+
+def _refuses(error: Exception) -> bool:
+    """Whether it is about who we are; while it connects, redis-py hides that in the cause."""
+    return any(isinstance(each, AuthenticationError) for each in (error, error.__cause__))
 
 
 async def connected(pool: Any) -> Any:
