@@ -20,6 +20,7 @@ from typing_extensions import TypeVar
 from aurora_swarm.agents.turns import ToolChoice
 from aurora_swarm.batch.loop import run_on_loop
 from aurora_swarm.batch.map_reduce import Planning, run_with_map_reduce
+from aurora_swarm.batch.plan import Sharing
 from aurora_swarm.batch.reduce import Reduction, Summary, run_with_reduce
 from aurora_swarm.batch.run import BatchOptions, Inputs, open_batch, whole_batch
 from aurora_swarm.batch.scheduler import OnResult
@@ -64,6 +65,12 @@ class BatchExtras(TypedDict, total=False):
         streamed: Whether answers are streamed, so that the time to the first token is measured; no.
         runtime: What leads each agent in place of our own turns, such as `aurora_swarm.agents.coding.OpenCode`; give
             `max_inflight` too, for each such agent is a process.
+        store: Where several processes share the run: ``redis://host:6379/0``, or ``sqlite:///path`` on one machine.
+            Without it this process does all.
+        engine: Who starts the workers: ``processes`` (usual), ``ray``, ``ray://host:port`` or ``local``.
+        processes: How many workers; 2. With 0 none is started, and the run waits for those that you start.
+        run_id: Names the run in the store; the same call with the same one continues it. One is made of the task and
+            its settings where none is given.
     """
 
     tool_choice: ToolChoice
@@ -85,6 +92,10 @@ class BatchExtras(TypedDict, total=False):
     prefetch: bool
     streamed: bool
     runtime: Runtime | None
+    store: str | None
+    engine: str
+    processes: int
+    run_id: str
 
 
 class BatchKeywords(BatchExtras, total=False):
@@ -102,6 +113,7 @@ class BatchKeywords(BatchExtras, total=False):
 
 
 _SAMPLING = ("max_tokens", "temperature", "seed")
+_SHARING = {"store": "store", "engine": "engine", "processes": "processes", "run_id": "run"}
 _RENAMED = {"timeout": "timeout_s", "agent_timeout": "agent_timeout_s", "turn_timeout": "turn_timeout_s"}
 
 
@@ -118,8 +130,24 @@ def planned(task: str, **said: Unpack[BatchKeywords]) -> tuple[BatchSpec, BatchO
     given: dict[str, Any] = {_RENAMED.get(name, name): value for name, value in said.items()}
     sampling = Sampling(**{name: given.pop(name) for name in _SAMPLING if name in given})
     given |= {name: tuple(given[name]) for name in ("tools", "sinks") if name in given}
+    given["sharing"] = _sharing({name: given.pop(name) for name in _SHARING if name in given})
     options = {name: given.pop(name) for name in BatchOptions.__struct_fields__ if name in given}
     return BatchSpec(task=task, sampling=sampling, **given), BatchOptions(**options)
+
+
+def _sharing(said: dict[str, Any]) -> Sharing | None:
+    """How the run is shared; None where it is not.
+
+    Raises:
+        UsageError: Something is said of workers, and there is no store.
+    """
+    said = {_SHARING[name]: value for name, value in said.items()}
+    if said.get("store") is not None:
+        return Sharing(**said)
+    if said.keys() - {"store"}:
+        remedy = "give store='redis://host:6379/0' or store='sqlite:///run.db'"
+        raise UsageError("engine, processes and run_id are of use with a store only", remedy=remedy)
+    return None
 
 
 def _blocking(function: Callable[ParamsT, Coroutine[Any, Any, ReturnT]]) -> Callable[ParamsT, ReturnT]:

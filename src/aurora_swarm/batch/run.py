@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from typing_extensions import TypeVar
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.compaction import ContextRule
 from aurora_swarm.batch.collector import NEW_OBJECTS_ONLY
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.ledger import Ledger
+from aurora_swarm.batch.plan import Sharing
 from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
 from aurora_swarm.batch.spec import BatchSpec, Compaction
 from aurora_swarm.batch.warming import Prefetcher, warm
@@ -34,6 +37,7 @@ from aurora_swarm.values.call import Sampling
 from aurora_swarm.values.message import Message
 from aurora_swarm.values.outcome import AgentResult
 
+CompilerT = TypeVar("CompilerT", bound=TaskCompiler, default=TaskCompiler)
 Inputs = Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 
 BYTES_PER_TOKEN = 3
@@ -62,6 +66,7 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
         prefetch: Whether an agent's prefix is asked for shortly before its tool returns, for engines that offload
             their cache.
         streamed: Whether answers are streamed, so that the time to the first token is measured.
+        sharing: How the batch is shared by several processes; None for this one alone.
     """
 
     model: str = ""
@@ -78,6 +83,7 @@ class BatchOptions(msgspec.Struct, frozen=True, kw_only=True):
     warm: bool = False
     prefetch: bool = False
     streamed: bool = False
+    sharing: Sharing | None = None
 
 
 async def run_batch(
@@ -108,6 +114,10 @@ async def open_batch(
     spec: BatchSpec, inputs: Inputs, options: BatchOptions, *, purse: Purse | None = None
 ) -> AsyncIterator[AsyncGenerator[AgentResult[Any], None]]:
     """The results of `run_batch`, without a generator of its own around them. Leaving the context ends the work."""
+    if options.sharing is not None:
+        async with _open_shared(spec, inputs, options, purse) as results:
+            yield results
+        return
     async with (
         _opened(spec, inputs, options, purse) as scheduler,
         aclosing(scheduler.results(inputs, _total(inputs))) as results,
@@ -119,8 +129,27 @@ async def whole_batch(
     spec: BatchSpec, inputs: Inputs, options: BatchOptions, *, purse: Purse | None = None
 ) -> list[AgentResult[Any]]:
     """The results of `run_batch`, all at the end, in the order of the inputs."""
+    if options.sharing is not None:
+        async with _open_shared(spec, inputs, options, purse) as results:
+            return sorted([result async for result in results], key=attrgetter("index"))
     async with _opened(spec, inputs, options, purse) as scheduler:
         return await scheduler.all_results(inputs, _total(inputs))
+
+
+def _open_shared(
+    spec: BatchSpec, inputs: Inputs, options: BatchOptions, purse: Purse | None
+) -> AbstractAsyncContextManager[AsyncGenerator[AgentResult[Any], None]]:
+    """The results of a batch that several processes share.
+
+    Raises:
+        UsageError: A budget is given.
+    """
+    from aurora_swarm.batch.distributed import open_shared  # noqa: PLC0415 - which is built on this module
+
+    if purse is not None or options.budget is not None:
+        remedy = "leave the budget or the store out"
+        raise UsageError("a budget cannot be kept by several processes", remedy=remedy)
+    return open_shared(spec, inputs, options)
 
 
 def _total(inputs: Inputs) -> int | None:
@@ -133,7 +162,7 @@ async def _opened(
 ) -> AsyncIterator[WaveScheduler]:
     """All that a run needs; closed again whatever ends it."""
     settings = load_settings(os.environ)
-    spec = _with_max_tokens(spec, settings.max_tokens)
+    spec = with_max_tokens(spec, settings.max_tokens)
     if isinstance(inputs, Sequence):
         TaskCompiler(spec, "").check(inputs)
     if spec.runtime is not None:
@@ -145,8 +174,8 @@ async def _opened(
         _pass_on(journal.notes, options.say)
         opened = open_pool(backend, pool_options(options, spec.sampling, settings), say=options.say)
         pool = await stack.enter_async_context(opened)
-        spec = await _with_servers(spec, stack)
-        compiler = await _compiler(spec, options.model or pool.model, inputs, pool)
+        spec = await with_servers(spec, stack)
+        compiler = await compiler_for(spec, options.model or pool.model, pool, inputs=inputs)
         tools = ToolPool()
         stack.push_async_callback(tools.aclose)
         scheduler = WaveScheduler(
@@ -177,8 +206,8 @@ def purse_of(options: BatchOptions) -> Purse | None:
     return Purse(options.budget, options.price) if options.budget is not None else None
 
 
-async def _with_servers(spec: BatchSpec, stack: AsyncExitStack) -> BatchSpec:
-    """The batch with the tools of the MCP servers among its tools, which are open until the run ends."""
+async def with_servers(spec: BatchSpec, stack: AsyncExitStack) -> BatchSpec:
+    """The batch with the tools of the MCP servers among its tools, which are open until the stack is closed."""
     if not any(isinstance(tool, McpServer) for tool in spec.tools):
         return spec
     tools = await stack.enter_async_context(opened_tools(spec.tools))
@@ -193,15 +222,33 @@ async def _prefetcher(
     return await stack.enter_async_context(Prefetcher(pool))
 
 
-async def _compiler(spec: BatchSpec, model: str, inputs: Inputs, pool: Pool) -> TaskCompiler:
-    """The compiler for what this backend can do."""
+async def compiler_for(
+    spec: BatchSpec,
+    model: str,
+    pool: Pool,
+    *,
+    inputs: Inputs | None = None,
+    shared: Mapping[str, Any] | None = None,
+    kind: type[CompilerT] = TaskCompiler,  # type: ignore[assignment]
+) -> CompilerT:
+    """The compiler for what a backend can do.
+
+    Args:
+        spec: The batch.
+        model: The model's name; empty where each endpoint has its own.
+        pool: The backend.
+        inputs: All inputs, where they are known.
+        shared: Fields that all inputs have in common, where the inputs are not known here.
+        kind: Which compiler.
+    """
     able = pool.capabilities
     native = able.native_tools if spec.tool_protocol == "auto" else spec.tool_protocol == "native"
-    return TaskCompiler(
+    return kind(
         spec,
         model,
         models=model or " ".join(sorted({endpoint.tags.get("model", "") for endpoint in pool.endpoints})),
         inputs=inputs if isinstance(inputs, Sequence) else None,
+        shared=shared,
         schema_in_words=not able.schemas or (native and bool(spec.tools)),  # a turn with tools is not constrained
         native_tools=native,
         context=await context_rule(spec.compaction, pool, spec.sampling.max_tokens) if spec.tools else None,
@@ -261,7 +308,7 @@ def pool_options(
     )
 
 
-def _with_max_tokens(spec: BatchSpec, max_tokens: int | None) -> BatchSpec:
+def with_max_tokens(spec: BatchSpec, max_tokens: int | None) -> BatchSpec:
     """The batch with the environment's bound on tokens, where it sets none itself."""
     if max_tokens is None or spec.sampling.max_tokens is not None:
         return spec
