@@ -1,4 +1,4 @@
-"""A process that asks one fleet what several ask: ``STORE RUN OWNER CALLS WIDTH ENDPOINT...``; prints how many answers."""
+"""A process that asks a fleet what several ask: STORE RUN OWNER CALLS WIDTH ENDPOINT...; says how many answers came."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ async def main(url, run, owner, calls, width, *addresses):
             responses = await pool.send_all([f"prompt {number}" for number in range(int(calls))])
     finally:
         await store.aclose()
-    print(sum(response.success for response in responses), flush=True)
+    sys.stdout.write(f"{sum(response.success for response in responses)}\n")
 
 
 asyncio.run(main(*sys.argv[1:]))

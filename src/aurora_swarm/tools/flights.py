@@ -25,6 +25,7 @@ class Execution(msgspec.Struct, frozen=True):
         value: What a query returned, or what it found for one key.
         is_final: Of a failure, whether running it again would change nothing.
         is_late: Of a failure, whether it took too long.
+        is_borrowed: Whether another process made the call.
     """
 
     text: str
@@ -32,6 +33,7 @@ class Execution(msgspec.Struct, frozen=True):
     value: Any = None
     is_final: bool = False
     is_late: bool = False
+    is_borrowed: bool = False
 
 
 Body = Callable[["Flight"], Coroutine[Any, Any, Execution]]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import copy
+import hashlib
+from collections.abc import Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,10 +15,12 @@ from pydantic_core import to_jsonable_python
 from aurora_swarm.errors import AuroraSwarmError
 from aurora_swarm.inputs.files import show
 from aurora_swarm.tools.definition import AnyTool, ArgumentsRefusedError, Tool
+from aurora_swarm.tools.elsewhere import Elsewhere
 from aurora_swarm.tools.flights import Execution, Flight, Flights
 from aurora_swarm.tools.lookups import Lookups
 from aurora_swarm.tools.past import Past
 from aurora_swarm.tools.running import Runner
+from aurora_swarm.tools.signature import schema_of
 from aurora_swarm.tools.texts import MAX_FAILURE_CHARS, CountTokens, as_text, clean, estimated_tokens, first_tokens
 from aurora_swarm.tools.threads import ToolThreads
 from aurora_swarm.values.message import ToolCall
@@ -63,6 +67,7 @@ class ToolStatistics(msgspec.Struct, frozen=True):
         failed: Calls that ran and failed.
         in_doubt: Calls that an interrupted run had begun, and that were not repeated.
         queries: How often the function ran: less than `executed` where look-ups were put together.
+        elsewhere: Calls answered by one of another process.
     """
 
     asked: int = 0
@@ -73,6 +78,7 @@ class ToolStatistics(msgspec.Struct, frozen=True):
     failed: int = 0
     in_doubt: int = 0
     queries: int = 0
+    elsewhere: int = 0
 
 
 class _Counts:
@@ -82,7 +88,7 @@ class _Counts:
 
     def __init__(self) -> None:
         self.asked = self.executed = self.shared = self.remembered = 0
-        self.refused = self.failed = self.in_doubt = self.queries = 0
+        self.refused = self.failed = self.in_doubt = self.queries = self.elsewhere = 0
 
     def frozen(self) -> ToolStatistics:
         return ToolStatistics(**{name: getattr(self, name) for name in self.__slots__})
@@ -100,9 +106,11 @@ class ToolPool:
     Args:
         count_tokens: Counts the tokens of a text, for tools with `max_tokens`; may be called on a thread. Four bytes
             are taken for a token when None.
+        elsewhere: Where equal calls of pure tools by other processes are; None where there are no other processes.
+            Tools of the same name, description and parameters are the same there.
     """
 
-    def __init__(self, *, count_tokens: CountTokens | None = None) -> None:
+    def __init__(self, *, count_tokens: CountTokens | None = None, elsewhere: Elsewhere | None = None) -> None:
         self._count_tokens = count_tokens or estimated_tokens
         self._threads = ToolThreads(_THREADS)
         self._runner = Runner(self._threads)
@@ -110,6 +118,8 @@ class ToolPool:
         self._lookups = Lookups(self._flights, self._query)
         self._past = Past(_REMEMBERED, _REMEMBERED_CHARS)
         self._counts: dict[str, _Counts] = {}
+        self._elsewhere = elsewhere
+        self._determinants: dict[Hashable, bytes] = {}
 
     async def call(self, call: ToolCall, granted: Mapping[str, AnyTool], again: bool = False) -> ToolAnswer:
         """Call a tool.
@@ -164,7 +174,7 @@ class ToolPool:
         execution, own = await self._flights.join(key, tool.name, body)
         if not own:
             counts.shared += 1
-        return execution, own
+        return execution, own and not execution.is_borrowed
 
     async def _key(self, tool: AnyTool, values: dict[str, Any]) -> tuple[Any, ...] | None:
         """What equal calls have in common; None for a call that is equal to no other."""
@@ -179,8 +189,34 @@ class ToolPool:
             return None
 
     async def _execute(
-        self, tool: AnyTool, values: dict[str, Any], counts: _Counts, key: object, flight: Flight
+        self, tool: AnyTool, values: dict[str, Any], counts: _Counts, key: tuple[Any, ...] | None, flight: Flight
     ) -> Execution:
+        here = partial(self._execute_here, tool, values, counts, flight)
+        known = self._key_elsewhere(tool, key)
+        if known is None or self._elsewhere is None:
+            execution = await here()
+        else:
+            patience_s = tool.timeout_s
+            execution = await self._elsewhere.once(known, here, ttl_s=tool.ttl_s, patience_s=patience_s)
+            counts.elsewhere += execution.is_borrowed
+        # How old an answer of another process is nobody knows here.
+        is_young = not execution.is_borrowed or tool.ttl_s is None
+        if key is not None and is_young and (execution.ok or execution.is_final):
+            self._past.put(key, execution, asyncio.get_running_loop().time(), tool.ttl_s)
+        return execution
+
+    def _key_elsewhere(self, tool: AnyTool, key: tuple[Any, ...] | None) -> str | None:
+        """What equal calls have in common in all processes; None where they are not shared."""
+        if key is None or self._elsewhere is None:
+            return None
+        name, identity, encoded, version = key
+        determinant = self._determinants.get(identity)
+        if determinant is None:
+            determinant = self._determinants[identity] = _determinant(tool)
+        parts = (name.encode(), determinant, encoded, version.encode("utf-8", "surrogatepass"))
+        return f"{name} {hashlib.sha256(b''.join(len(part).to_bytes(8) + part for part in parts)).hexdigest()}"
+
+    async def _execute_here(self, tool: AnyTool, values: dict[str, Any], counts: _Counts, flight: Flight) -> Execution:
         if tool.batching is None:
             begun = partial(_count_run, counts)
             execution = await self._runner.run(tool, values, flight, partial(self._finished, tool), begun)
@@ -189,8 +225,6 @@ class ToolPool:
             execution = await self._looked_up(tool, values)
         if not execution.ok:
             counts.failed += 1
-        if key is not None and (execution.ok or execution.is_final):
-            self._past.put(key, execution, asyncio.get_running_loop().time(), tool.ttl_s)
         return execution
 
     async def _looked_up(self, tool: AnyTool, values: dict[str, Any]) -> Execution:
@@ -225,6 +259,14 @@ def _checked(call: ToolCall, tool: AnyTool | None, granted: Mapping[str, AnyTool
         known = ", ".join(granted) or "none"
         raise ArgumentsRefusedError(f"there is no tool {show(call.name)}; there are: {known}")
     return tool, tool.validated(call.arguments)
+
+
+def _determinant(tool: AnyTool) -> bytes:
+    """What a tool does, whatever is granted: what an agent may ask for does not change what a call does."""
+    bare = copy.copy(tool)
+    bare.grants = {}
+    bare.parameters = schema_of(tool.arguments)
+    return bare.determinant()
 
 
 def _as_value(value: object) -> Execution:
