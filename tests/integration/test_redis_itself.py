@@ -7,10 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from tests.integration.cutting_proxy import CuttingProxy
+from tests.integration.shard_load import Owner, expected, jobs, read_all
 
 from aurora_swarm.errors import StorageError, UsageError
 from aurora_swarm.journal.open import open_journal
@@ -133,17 +136,27 @@ async def test_what_has_a_result_is_kept_once_and_a_run_can_be_forgotten(server:
         await each.aclose()
 
 
-async def test_admission_that_is_repeated_says_the_same(server: RedisServer, client: Any) -> None:
-    """As after a connection that broke before the answer was there."""
-    store = await RedisShardStore.open(server.url, "r", PLAN)
-    before = client.info("stats")["total_connections_received"]
-    counts = asyncio.create_task(store.admit([Job(f"{n}", n, b"x" * 100) for n in range(20_000)]))
-    while not counts.done():
-        client.client_kill_filter(_type="normal", skipme=True)
-        await asyncio.sleep(0.02)
-    assert await counts == 20_000
-    assert client.info("stats")["total_connections_received"] > before
-    await store.aclose()
+async def test_what_was_done_though_its_answer_was_lost_is_done_once(
+    server: RedisServer, client: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    count, socket = 150, tmp_path_factory.mktemp("cut") / "s"
+    proxy = CuttingProxy(Path(server.url.removeprefix("unix://")), share=0.2)
+    async with proxy.at(socket):
+        store = await RedisShardStore.open(f"unix://{socket}", "cut", RunPlan(run="cut", shards=8))
+        admitted = [await store.admit(jobs(count)[first : first + 10]) for first in range(0, count, 10)]
+        assert admitted == [10] * (count // 10)
+        await store.close_admission()
+        proxy.share = 0.05
+        owner = Owner(store, "me")
+        await asyncio.gather(owner.work(), owner.work())
+        proxy.share = 0.0
+        outputs = await read_all(store, count)
+        await store.aclose()
+    assert proxy.cuts >= 10
+    assert sorted((output.index, output.result.payload) for output in outputs) == expected(count)
+    assert max(owner.turns.values()) == 1
+    assert owner.fenced == 0
+    assert client.xlen("aurora:{cut}:out") == count
 
 
 async def test_the_place_of_a_dead_owner_of_a_journal_is_taken(server: RedisServer, client: Any) -> None:

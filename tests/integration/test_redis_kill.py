@@ -92,9 +92,9 @@ async def work_while_it_crashes(server: RedisServer, crashes: Crashes, count: in
 
 async def test_nothing_is_lost_or_doubled_while_redis_is_killed(server: RedisServer) -> None:
     crashes = Crashes(server, "always", every_s=(0.3, 0.6), down_s=0.2)
-    owners = await work_while_it_crashes(server, crashes, count=400, turn_s=0.25)
+    owners = await work_while_it_crashes(server, crashes, count=300, turn_s=0.2)
     assert crashes.count >= 2
-    assert len(sum((owner.turns for owner in owners), Counter[tuple[str, int]]())) == 400 * TURNS
+    assert len(sum((owner.turns for owner in owners), Counter[tuple[str, int]]())) == 300 * TURNS
 
 
 @pytest.mark.chaos
