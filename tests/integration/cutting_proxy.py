@@ -27,16 +27,24 @@ class CuttingProxy:
         self.share = share
         self._upstream = upstream
         self._dice = random.Random(23)
+        self._served: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def at(self, path: Path) -> AsyncIterator[None]:
         """Serve on a socket."""
-        server = await asyncio.start_unix_server(self._serve, path)
+        server = await asyncio.start_unix_server(self._accept, path)
         try:
             yield
         finally:
             server.close()
             await server.wait_closed()
+            if self._served:
+                await asyncio.wait(self._served)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._served.add(task)
+        task.add_done_callback(self._served.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_unix_connection(self._upstream)
@@ -50,6 +58,8 @@ class CuttingProxy:
         await asyncio.wait(ways)
         for each in (writer, there_writer):
             each.close()
+            with suppress(OSError):
+                await each.wait_closed()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, share: float) -> None:
         with suppress(OSError):
