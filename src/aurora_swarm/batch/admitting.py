@@ -45,8 +45,8 @@ class Admission:
 
     @property
     def wants_outputs(self) -> bool:
-        """Whether outputs can be taken: those of a run that is continued may be far ahead of its inputs."""
-        return self.is_whole or len(self._early) < self._window
+        """Whether outputs are to be read: those of a run that is continued may be far ahead of its inputs."""
+        return self.is_whole or len(self._early) < self._window or len(self._waiting) >= self._window
 
     async def admit(self) -> None:
         """Put in all inputs.
@@ -77,10 +77,10 @@ class Admission:
     def place(self, output: Output) -> int | None:
         """The input that an output belongs to, which has its result then; None where it is not there yet."""
         index = self._waiting.pop(output.result.job, None)
-        if index is None:
-            self._early[output.result.job] = output
-        else:
+        if index is not None:
             self._moved.set()
+        elif not self.is_whole:  # else it is of an input that is none any more
+            self._early[output.result.job] = output
         return index
 
     def take_early(self) -> list[Output]:

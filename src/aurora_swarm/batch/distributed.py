@@ -128,6 +128,27 @@ def plan_of(spec: BatchSpec, inputs: Inputs, options: BatchOptions, where: Where
     )
 
 
+async def find_run(spec: BatchSpec, options: BatchOptions) -> tuple[str, bool]:
+    """The id of a run, and whether its store has results of it.
+
+    Raises:
+        StorageError: The store cannot be reached.
+    """
+    sharing = options.sharing
+    assert sharing is not None
+    settings = load_settings(os.environ)
+    digest = digest_of(with_max_tokens(spec, settings.max_tokens), options.model or settings.model or "")
+    run = sharing.run or run_id_of(digest, sharing.store)
+    try:
+        store = await open_shards(sharing.store, run=run)
+    except UsageError:  # there is no such run; whatever else is wrong is said when it is made
+        return run, False
+    try:
+        return run, (await store.progress()).finished > 0
+    finally:
+        await store.aclose()
+
+
 def run_id_of(digest: str, store: str) -> str:
     """The id of a run that was given none: the same for the same batch, so that the same call continues it."""
     return f"run-{hashlib.blake2b(f'{digest} {store}'.encode(), digest_size=6).hexdigest()}"

@@ -73,7 +73,7 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def place(self) -> str:
         """The store's address without what is secret in it, for what is said."""
-        return without_credentials(self.store)
+        return without_credentials(self.store).partition("?")[0]
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,12 +20,15 @@ from aurora_swarm.batch.scheduler import WaveScheduler
 from aurora_swarm.batch.shard_results import written
 from aurora_swarm.batch.shard_writer import ShardWriter
 from aurora_swarm.batch.stored import decode_heard, encode_heard
+from aurora_swarm.batch.warming import Prefetcher
 from aurora_swarm.errors import AuroraSwarmError, FencedError, StorageError, WorkerLostError
 from aurora_swarm.journal.null import NullJournal
+from aurora_swarm.pools.pool import Pool
 from aurora_swarm.ports.shards import ShardStore
+from aurora_swarm.tools.pool import ToolPool
 from aurora_swarm.values.event import Event, ToolEnded
 from aurora_swarm.values.outcome import AgentResult
-from aurora_swarm.values.shard import Claim, Result, Turn, Unfinished
+from aurora_swarm.values.shard import Claim, Result, RunPlan, Turn, Unfinished
 
 WAVE = 256
 """Agents of a shard under way at most."""
@@ -91,8 +94,10 @@ class ShardLedger(Ledger):
         self._known[unfinished.job.key] = unfinished, writer
 
     def forget(self, key: str) -> None:
-        """A job is not under way any more."""
-        self._known.pop(key, None)
+        """A job is not under way any more, whatever ended it."""
+        known = self._known.pop(key, None)
+        if known is not None:
+            self._notes.take(known[0].job.index)
 
     async def open(self, key: str, index: int) -> Page:
         """What is known of one agent, which is begun now.
@@ -160,23 +165,13 @@ class Workplace:
     Args:
         scheduler: Leads agents.
         ledger: The scheduler's.
-        notes: The ledger's.
         max_attempts: How often an agent is begun whose worker dies with it.
         lease_s: Seconds of a lease.
     """
 
-    def __init__(
-        self,
-        scheduler: ShardScheduler,
-        ledger: ShardLedger,
-        notes: ToolNotes,
-        *,
-        max_attempts: int,
-        lease_s: float,
-    ) -> None:
+    def __init__(self, scheduler: ShardScheduler, ledger: ShardLedger, *, max_attempts: int, lease_s: float) -> None:
         self.scheduler = scheduler
         self.ledger = ledger
-        self.notes = notes
         self.company = Company(max_attempts)
         self.max_attempts = max_attempts
         self.lease_s = lease_s
@@ -186,6 +181,35 @@ class Workplace:
     def room(self) -> int:
         """Agents that may be taken up."""
         return max(0, self.scheduler.width - self.under_way)
+
+
+def workplace(
+    compiler: ShardCompiler,
+    pool: Pool,
+    tools: ToolPool,
+    plan: RunPlan,
+    *,
+    max_inflight: int | None = None,
+    prefetcher: Prefetcher | None = None,
+    api_key: str = "",
+) -> Workplace:
+    """What the shards of a process are worked on with.
+
+    Args:
+        compiler: Makes agents of jobs.
+        pool: Where the model is.
+        tools: Where the tools are.
+        plan: Of the run.
+        max_inflight: Model calls under way at a time; None for what the pool can take.
+        prefetcher: Has an agent's prefix ready when its tool returns; None for nobody.
+        api_key: For a runtime that asks the servers itself.
+    """
+    notes = ToolNotes()
+    ledger = ShardLedger(compiler.output, notes)
+    scheduler = ShardScheduler(
+        compiler, pool, tools, ledger, notes, max_inflight=max_inflight, prefetcher=prefetcher, api_key=api_key
+    )
+    return Workplace(scheduler, ledger, max_attempts=plan.max_attempts, lease_s=plan.lease_s)
 
 
 async def run_shard(store: ShardStore, claim: Claim, place: Workplace, drain: asyncio.Event | None = None) -> int:

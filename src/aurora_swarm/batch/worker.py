@@ -16,14 +16,7 @@ import msgspec
 
 from aurora_swarm.batch.plan import Errand, Parcel, Where, decoded, revived, unpacked
 from aurora_swarm.batch.run import BatchOptions, compiler_for, pool_options, with_servers
-from aurora_swarm.batch.shards import (
-    ShardCompiler,
-    ShardLedger,
-    ShardScheduler,
-    ToolNotes,
-    Workplace,
-    run_shard,
-)
+from aurora_swarm.batch.shards import ShardCompiler, Workplace, run_shard, workplace
 from aurora_swarm.batch.sharing import EndpointShares
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.batch.warming import Prefetcher
@@ -113,20 +106,15 @@ async def _opened(
         tools = ToolPool()
         stack.push_async_callback(tools.aclose)
         prefetches = where.prefetch and pool.capabilities.prefetch
-        notes = ToolNotes()
-        ledger = ShardLedger(compiler.output, notes)
-        scheduler = ShardScheduler(
+        yield workplace(
             compiler,
             pool,
             tools,
-            ledger,
-            notes,
+            store.plan,
             max_inflight=where.max_inflight,
             prefetcher=await stack.enter_async_context(Prefetcher(pool)) if prefetches else None,
             api_key=settings.api_key or "",
         )
-        plan = store.plan
-        yield Workplace(scheduler, ledger, notes, max_attempts=plan.max_attempts, lease_s=plan.lease_s)
 
 
 def _with_max_tokens(spec: BatchSpec, max_tokens: int | None) -> BatchSpec:

@@ -14,6 +14,7 @@ from aurora_swarm.cli.options import (
     BudgetTokensOption,
     BudgetToolCallsOption,
     BudgetUsdOption,
+    EngineOption,
     EventsOption,
     HostfileOption,
     JournalOption,
@@ -26,7 +27,10 @@ from aurora_swarm.cli.options import (
     OutputOption,
     OverwriteOption,
     PricesOption,
+    ProcessesOption,
     QuietOption,
+    RunIdOption,
+    StoreOption,
     StreamOption,
     TemperatureOption,
     TimeoutOption,
@@ -34,8 +38,10 @@ from aurora_swarm.cli.options import (
     chosen_budget,
     chosen_price,
     chosen_reduction,
-    environment,
 )
+
+_ORIGIN = Path("--tool")
+"""Where the tools are named, for what is said of them; their folders are found from the current one."""
 
 _TURNS = 8
 """Turns of an agent that has tools, where nobody says; one without tools needs one."""
@@ -132,30 +138,37 @@ def map_inputs(
     events: EventsOption = None,
     json_: JsonOption = False,
     quiet: QuietOption = False,
+    store: StoreOption = None,
+    processes: ProcessesOption = None,
+    engine: EngineOption = None,
+    run_id: RunIdOption = None,
 ) -> int:
     """Ask one question of every input."""
     from aurora_swarm.batch.run import BatchOptions  # noqa: PLC0415 - start-up is light
-    from aurora_swarm.batch.spec import BatchSpec  # noqa: PLC0415
     from aurora_swarm.cli.batches import Batch, Delivery, conduct  # noqa: PLC0415
+    from aurora_swarm.cli.run import batch_spec  # noqa: PLC0415
+    from aurora_swarm.cli.sharing import chosen_sharing, conduct_shared  # noqa: PLC0415
     from aurora_swarm.cli.sources import open_source  # noqa: PLC0415
-    from aurora_swarm.cli.toolbox import tools_of  # noqa: PLC0415
     from aurora_swarm.inputs.prices import load_prices  # noqa: PLC0415
     from aurora_swarm.inputs.schema import load_schema  # noqa: PLC0415
+    from aurora_swarm.inputs.spec import RunSpec  # noqa: PLC0415
     from aurora_swarm.inputs.template import Template  # noqa: PLC0415
-    from aurora_swarm.values.call import Sampling  # noqa: PLC0415
 
     chosen = chosen_backend(backend, hostfile)
     table = load_prices(prices) if prices else None
     budget = chosen_budget(budget_tokens, budget_usd, budget_seconds, budget_tool_calls)
-    spec = BatchSpec(
+    said = RunSpec(
         task=template,
+        inputs=input_,
         system_prompt=system,
-        tools=tools_of(tool or (), Path("--tool")),
+        tools=list(tool or ()),
         output_schema=load_schema(schema) if schema else None,
         max_turns=max_turns or (_TURNS if tool else 1),
         max_retries=max_retries,
-        sampling=Sampling(max_tokens=max_tokens or environment().max_tokens, temperature=temperature),
+        max_tokens=max_tokens,
+        temperature=temperature,
     )
+    spec = batch_spec(said, _ORIGIN)
     source = open_source(input_, Template(template, "template"), format_=format_, pattern=pattern, keep=keep or ())
     options = BatchOptions(
         model=model or "",
@@ -169,4 +182,6 @@ def map_inputs(
     )
     delivery = Delivery(output, journal, no_journal, overwrite, json_, quiet, events)
     reduction = chosen_reduction(reduce, load_schema(reduce_schema) if reduce_schema else None, temperature)
-    return conduct(Batch(spec, source, options, table, reduction, keep or ()), delivery)
+    batch = Batch(spec, source, options, table, reduction, keep or ())
+    sharing = chosen_sharing(store, processes, engine, run_id)
+    return conduct(batch, delivery) if sharing is None else conduct_shared(batch, delivery, sharing, said, _ORIGIN)

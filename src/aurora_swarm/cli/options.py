@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 WHERE = "Where it runs"
 WHAT = "What is asked"
 OUT = "What comes out"
+SHARED = "Several processes"
 SPENT = "What it may cost"
 
 BackendOption = Annotated[
@@ -122,6 +123,41 @@ JsonOption = Annotated[
 EventsOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Append what happens, one JSON object per line; no texts.", rich_help_panel=OUT),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        envvar="AURORA_SWARM_STORE",
+        help="Share the run between processes through redis://host:6379/0, or sqlite:///path on one machine.",
+        rich_help_panel=SHARED,
+    ),
+]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Workers to start. Default: 2. 0 waits for those of aurora-swarm worker.",
+        rich_help_panel=SHARED,
+    ),
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Who starts them: processes, ray or ray://host:port. Default: processes.",
+        rich_help_panel=SHARED,
+    ),
+]
+RunIdOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run-id",
+        metavar="ID",
+        help="Names the run in the store; the same command with the same one continues it. Default: made of the task.",
+        rich_help_panel=SHARED,
+    ),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress; errors only.", rich_help_panel=OUT)]
 

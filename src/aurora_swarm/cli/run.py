@@ -13,6 +13,7 @@ from aurora_swarm.cli.options import (
     BudgetTokensOption,
     BudgetToolCallsOption,
     BudgetUsdOption,
+    EngineOption,
     EventsOption,
     HostfileOption,
     JournalOption,
@@ -24,7 +25,10 @@ from aurora_swarm.cli.options import (
     OutputOption,
     OverwriteOption,
     PricesOption,
+    ProcessesOption,
     QuietOption,
+    RunIdOption,
+    StoreOption,
     StreamOption,
     TimeoutOption,
     chosen_backend,
@@ -64,9 +68,14 @@ def run(
     budget_usd: BudgetUsdOption = None,
     budget_seconds: BudgetSecondsOption = None,
     budget_tool_calls: BudgetToolCallsOption = None,
+    store: StoreOption = None,
+    processes: ProcessesOption = None,
+    engine: EngineOption = None,
+    run_id: RunIdOption = None,
 ) -> int:
     """Run a batch from a specification; what the command line says wins over what the file says."""
     from aurora_swarm.cli.batches import Batch, Delivery, conduct  # noqa: PLC0415 - start-up is light
+    from aurora_swarm.cli.sharing import chosen_sharing, conduct_shared  # noqa: PLC0415
     from aurora_swarm.cli.sources import open_source  # noqa: PLC0415
     from aurora_swarm.inputs.prices import load_prices  # noqa: PLC0415
     from aurora_swarm.inputs.spec import load_spec  # noqa: PLC0415
@@ -98,7 +107,9 @@ def run(
         events=events or _path(said.events),
     )
     reduction = chosen_reduction(said.reduce, said.reduce_schema, said.temperature)
-    return conduct(Batch(_batch_spec(said, spec), source, options, table, reduction, said.keep), delivery)
+    batch = Batch(batch_spec(said, spec), source, options, table, reduction, said.keep)
+    sharing = chosen_sharing(store, processes, engine, run_id)
+    return conduct(batch, delivery) if sharing is None else conduct_shared(batch, delivery, sharing, said, spec)
 
 
 def _backend(said: RunSpec) -> str | Path | list[str] | None:
@@ -141,7 +152,17 @@ def _options(
     )
 
 
-def _batch_spec(said: RunSpec, file: Path) -> BatchSpec:
+def batch_spec(said: RunSpec, file: Path) -> BatchSpec:
+    """What a specification asks of each agent.
+
+    Args:
+        said: What it says.
+        file: Where it stands; tools find their folders from there.
+
+    Raises:
+        SpecError: A tool cannot be made as it says.
+        UsageError: A runtime cannot.
+    """
     from aurora_swarm.batch.spec import BatchSpec  # noqa: PLC0415
     from aurora_swarm.cli.runtimes import runtime_of  # noqa: PLC0415
     from aurora_swarm.cli.toolbox import tools_of  # noqa: PLC0415
