@@ -15,12 +15,15 @@ import redis
 from tests.integration.cutting_proxy import CuttingProxy
 from tests.integration.shard_load import Owner, expected, jobs, read_all
 
+from aurora_swarm import BatchAgent
 from aurora_swarm.errors import StorageError, UsageError
 from aurora_swarm.journal.open import open_journal
 from aurora_swarm.journal.redis.journal import LEASE_S
 from aurora_swarm.journal.redis.store import RedisShardStore
 from aurora_swarm.journal.shards import open_shards
+from aurora_swarm.testing.faulty_server import OK, FaultyServer
 from aurora_swarm.testing.redis_server import RedisServer
+from aurora_swarm.values.outcome import AgentResult
 from aurora_swarm.values.record import Record
 from aurora_swarm.values.shard import Batch, Job, Result, RunPlan, Turn
 
@@ -184,3 +187,20 @@ async def test_the_place_of_a_dead_owner_of_a_journal_is_taken(server: RedisServ
         await journal.append(Record("l", b""))
     assert dict(await journal.find(["l"])) == {}
     await journal.aclose()
+
+
+async def test_a_batch_is_resumed_from_a_journal_in_redis(server: RedisServer, client: Any) -> None:
+    async def once() -> list[AgentResult[Any]]:
+        return await BatchAgent.run(
+            "Item {n}",
+            [{"n": n} for n in range(20)],
+            model="any",
+            backend=[model.endpoint],
+            journal=f"{server.url}?journal=items",
+        )
+
+    async with FaultyServer(OK) as model:
+        first, again = await once(), await once()
+    assert all(result.ok and not result.resumed for result in first)
+    assert all(result.ok and result.resumed for result in again)
+    assert client.hlen("aurora:{journal:items}:rec") >= 20

@@ -42,7 +42,9 @@ async def test_a_plan_that_cannot_be_is_refused(plan: RunPlan) -> None:
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("url", ["redis://:pass%20word@localhost:port", "redis://:pa55@[::1", "unix://"])
+@pytest.mark.parametrize(
+    "url", ["redis://:pass%20word@localhost:port", "redis://:pa55@[::1", "unix://", "redis://h?journal=a"]
+)
 async def test_an_address_that_is_none_is_refused_without_its_password(url: str) -> None:
     with pytest.raises(UsageError) as caught:
         await open_shards(url, PLAN, patience_s=0.0)

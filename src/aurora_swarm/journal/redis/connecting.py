@@ -42,7 +42,7 @@ def pool_of(url: str) -> ConnectionPool:
     if without_credentials(url) == "unix://":
         raise refusal
     try:
-        return ConnectionPool.from_url(
+        pool: Any = ConnectionPool.from_url(
             url,
             socket_timeout=REQUEST_S,
             socket_connect_timeout=REQUEST_S,
@@ -50,9 +50,12 @@ def pool_of(url: str) -> ConnectionPool:
             health_check_interval=0,
             protocol=2,  # in which answers have the same shape in every version of the client
         )
-    except ValueError:
+        pool.make_connection()  # refuses options that there are none of; it connects to nothing yet
+    except (TypeError, ValueError):
         # What redis-py says may hold a part of the password.
         raise refusal from None
+    made: ConnectionPool = pool
+    return made
 
 
 async def connect(url: str, scripts: Sequence[Script], patience_s: float) -> tuple[Line, tuple[str, ...]]:

@@ -7,6 +7,7 @@ stream of outputs, and the job's key.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 from collections import Counter
 from collections.abc import Sequence
@@ -207,7 +208,7 @@ class RedisShardStore:
 
     async def forget(self) -> int:
         """Delete the run with all that is kept of it; returns how many names that were. Nobody may be working on it."""
-        pattern = self._prefix.replace("[", "\\[") + "*"
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._prefix) + "*"
         cursor, deleted = b"0", 0
         while True:
             cursor, names = await self._line.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1_000)

@@ -28,7 +28,7 @@ Command = tuple[Argument, ...]
 MAX_COMMANDS, MAX_BYTES = 64, 4_000_000
 """Of one round trip: Redis serves nobody else while it runs one script, and answers to one connection in turn."""
 
-REQUEST_S, CLOSES_WITHIN_S = 20.0, 5.0
+REQUEST_S, CLOSES_WITHIN_S = 20.0, 1.5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 
 
@@ -162,9 +162,10 @@ class Line:
         self.joined += sum(entry.parts[0] is not None for entry in entries)
         try:
             replies = await self._patiently([entry.encode(entry.parts) for entry in entries])
-        except AuroraSwarmError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
             # Those who wait in the queue have waited as long.
-            _fail([*entries, *self._queue], error)
+            known = error if isinstance(error, AuroraSwarmError) else StorageError(repr(error), path=self.place)
+            _fail([*entries, *self._queue], known)
             self._queue.clear()
             self._open.clear()
             return
