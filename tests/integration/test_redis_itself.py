@@ -194,7 +194,6 @@ async def test_a_batch_is_resumed_from_a_journal_in_redis(server: RedisServer, c
         return await BatchAgent.run(
             "Item {n}",
             [{"n": n} for n in range(20)],
-            model="any",
             backend=[model.endpoint],
             journal=f"{server.url}?journal=items",
         )
