@@ -190,14 +190,14 @@ class TestProcesses:
 class TestRay:
     async def test_workers_that_are_killed_lose_and_double_nothing(self, tmp_path: Path) -> None:
         path = tmp_path / "run.store"
-        store = await make_run(str(path), 120)
+        store = await make_run(str(path), 80)
         with driver("ray", "shard_worker_example:work", f"{path}?0.1", 2) as process:
-            killed = await kill_owners(store, 2, (0.3, 0.6))
+            killed = await kill_owners(store, 1, (0.3, 0.6))
             assert await asyncio.to_thread(process.wait, 90) == 0
             assert process.stdout
             assert "token authentication is on" in process.stdout.read()
-        await assert_all_done(store, 120)
-        assert len(killed) == 2
+        await assert_all_done(store, 80)
+        assert len(killed) == 1
         await store.aclose()
 
     @pytest.mark.chaos
@@ -212,21 +212,26 @@ class TestRay:
         await store.aclose()
 
     @pytest.mark.chaos
+    @pytest.mark.timeout(180)
     async def test_a_driver_that_was_killed_leaves_nothing_and_goes_on_in_the_next_one(self, tmp_path: Path) -> None:
         path = tmp_path / "run.store"
         store = await make_run(str(path), 300)
         with driver("ray", "shard_worker_example:work", f"{path}?0.1", 2) as process:
             await finished(store, 30)
             begun = processes_of(process.pid)
+            # They try for a minute to tell the cluster that their raylet is dead.
+            agents = {pid for pid in begun if b"Agent" in Path(f"/proc/{pid}/cmdline").read_bytes()}
             process.kill()
-            await asyncio.to_thread(wait_until, lambda: not any(map(is_alive, begun)))
+            await asyncio.to_thread(wait_until, lambda: not any(map(is_alive, begun - agents)), 10.0)
         assert (await store.progress()).finished < 300
         with driver("ray", "shard_worker_example:work", f"{path}?0.05", 2) as process:
             assert await asyncio.to_thread(process.wait, 90) == 0
         await assert_all_done(store, 300)
         await store.aclose()
+        await asyncio.to_thread(wait_until, lambda: not any(map(is_alive, agents)), 90.0)
 
     @pytest.mark.chaos
+    @pytest.mark.timeout(180)
     async def test_a_killed_node_costs_nothing(self, tmp_path: Path) -> None:
         path = tmp_path / "run.store"
         store = await make_run(str(path), 1_000)
