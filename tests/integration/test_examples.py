@@ -23,6 +23,9 @@ PROMISED = {
     "ask_a_person.py": r"Order: large\nLetter: .+\n1 question asked",
     "swarm.py": r"[1-3] of [1-3] tasks are in it; \d+ tokens",
     "hivemind.py": r"3 of 3 answered; \d+ tokens",
+    "messages.py": r"(?s)valves: .+asked (valves|furnace|kitchen), who answered: \w",
+    "long_objective.py": r"3 chunks, \d+ passages, in .+\n(\n.+\?\n  .+\n(  \d\. in chunk \d: .+\n){4}){2}",
+    "particle_swarm.py": r"(round \d, particle \d: .+\n){9}\nbest after each round: .+",
     "orchestrator.py": r"4 of 4 tasks are done; \d+ tokens",
 }
 

@@ -83,7 +83,7 @@ class BoardMachine(RuleBasedStateMachine):
     def give_out(self, seconds):
         self.now += seconds
         self.roster.wake(self.now)
-        for start in assign(self.board, self.roster, self.now, self.now):
+        for start in assign(self.board, self.roster, self.now, self.now, 10_000):
             card = self.board.cards[start.task]
             assert start.worker not in [worker for _, worker in self.held.values()], "one worker, two tasks"
             assert start.task not in [task for task, _ in self.held.values()], "one task, two workers"
@@ -186,9 +186,10 @@ class BoardMachine(RuleBasedStateMachine):
         self.closed = True
         error = BudgetError("spent") if is_budget else TaskCancelledError("enough")
         self.carry_out(self.board.close(error, self.now))
-        if everything:
-            self.carry_out(self.board.stop_all(self.now))
-            assert not self.board.n_open
+        while everything and self.board.n_open:
+            before = self.board.n_open
+            self.carry_out(self.board.stop(error, self.now, 3))
+            assert self.board.n_open < before
 
     # -- the crew ----------------------------------------------------------------------------------------------
 

@@ -9,13 +9,18 @@ from contextlib import contextmanager
 _FEW = 1000
 """Objects that an interpreter may keep apart by itself."""
 
+_USUAL = (700, 10, 10)
+_PATIENT = (10_000, 20, 100)
+"""When the collector looks at new, at young and at all objects. With ten thousand agents under way a look at all takes
+a second, for which nobody is answered; by the usual numbers it comes every few seconds."""
+
 
 class NewObjectsOnly:
     """Keeps the collector from looking at what exists already: modules, schemas, the caller's own data.
 
     A full collection looks at all of it, which takes 30 ms and more in an ordinary process, and a batch of agents
-    causes several: each is a pause for everybody. What is made during a run is collected as ever; garbage that was
-    there before waits until the last run has ended. Where the process has told the collector something of the kind
+    causes several: each is a pause for everybody. What is made during a run is collected, but less often; garbage that
+    was there before waits until the last run has ended. Where the process has told the collector something of the kind
     itself, nothing is changed.
     """
 
@@ -29,6 +34,8 @@ class NewObjectsOnly:
         if self._runs == 0 and gc.get_freeze_count() < _FEW:
             gc.freeze()
             self._is_ours = True
+            if gc.get_threshold() == _USUAL:
+                gc.set_threshold(*_PATIENT)
         self._runs += 1
         try:
             yield
@@ -37,6 +44,8 @@ class NewObjectsOnly:
             if self._runs == 0 and self._is_ours:
                 gc.unfreeze()
                 self._is_ours = False
+                if gc.get_threshold() == _PATIENT:
+                    gc.set_threshold(*_USUAL)
 
 
 NEW_OBJECTS_ONLY = NewObjectsOnly()

@@ -334,7 +334,7 @@ class Roster:
         assert self._n_free == sum(post.state == "idle" and not post.rests_until for post in there)
 
 
-def assign(board: Board, roster: Roster, now: float, clock: float) -> Iterator[Start]:
+def assign(board: Board, roster: Roster, now: float, clock: float, most: int) -> Iterator[Start]:
     """Give out tasks while there are such as may begin and workers who should have them.
 
     Args:
@@ -342,11 +342,12 @@ def assign(board: Board, roster: Roster, now: float, clock: float) -> Iterator[S
         roster: The crew.
         now: The time.
         clock: The time by which the crew works and rests; it stands still while the run is paused.
+        most: Tasks that are given out at most. The iterator must be read to its end.
     """
     left: list[Card] = []
     for skills in roster.news():
         board.queue.bring_back(skills)
-    while len(left) < _LOOKED_AT and roster.has_room(clock):
+    while most > 0 and len(left) < _LOOKED_AT and roster.has_room(clock):
         task = board.queue.pop()
         if task is None:
             break
@@ -354,6 +355,7 @@ def assign(board: Board, roster: Roster, now: float, clock: float) -> Iterator[S
         chosen = roster.choose(card.skills, card.had, clock)
         if isinstance(chosen, Post):
             roster.take(chosen, task, clock)
+            most -= 1
             yield Start(board.start(task, chosen.id, now), task, chosen.id)
         elif chosen == "specialists are busy":
             board.queue.put_aside(task)

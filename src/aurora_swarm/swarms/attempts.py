@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from aurora_swarm.agents.budgets import Purse
@@ -38,6 +39,11 @@ from aurora_swarm.values.reply import Usage
 
 WIDTH_S = 0.25
 """Seconds until tasks are given out again after a purse above had too many agents under way."""
+
+AT_ONCE = 32
+"""Tasks that are given out at a time: thousands would hold up everybody else on the event loop."""
+
+_ENDED_AT_ONCE = 256
 
 _ROUNDING_S = 1e-6
 
@@ -124,6 +130,7 @@ class Floor:
         self._narrow_until = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         self._is_closed = False
+        self._has_more = False
         self.roster = Roster(nodes, self._hire, stays=workers is not None)
         for worker in workers or ():
             self.performers[worker.id] = worker
@@ -146,9 +153,17 @@ class Floor:
             return
         now, clock = self.clock.loop_now(), self.clock.now()
         if clock >= self._narrow_until:
-            for start in assign(self.board, self.roster, now, clock):
+            starts = list(assign(self.board, self.roster, now, clock, AT_ONCE))
+            for start in starts:
                 self._begin(start, clock)
+            if len(starts) == AT_ONCE and not self._has_more:
+                self._has_more = True
+                asyncio.get_running_loop().call_soon(self._go_further)
         self._set_timer()
+
+    def _go_further(self) -> None:
+        self._has_more = False
+        self.go_on()
 
     def attempt_at(self, task: str) -> Attempt | None:
         """Who works on a task."""
@@ -165,6 +180,19 @@ class Floor:
         self.clock.go_on()
         self.gate.open()
         self.go_on()
+
+    def cancel_all(self, error: TaskCancelledError) -> None:
+        """No call begins any more; tasks end a few hundred at a time, so that nobody else is held up."""
+        was_shut = self.gate.is_shut
+        self.gate.shut()
+        self._stop_some(error, reopens=not was_shut)
+
+    def _stop_some(self, error: TaskCancelledError, *, reopens: bool) -> None:
+        self.carry_out(self.board.stop(error, self.clock.loop_now(), _ENDED_AT_ONCE))
+        if self.board.n_open and not self._is_closed:
+            asyncio.get_running_loop().call_soon(partial(self._stop_some, error, reopens=reopens))
+        elif reopens:
+            self.gate.open()
 
     def set_gate(self, attempt: Attempt) -> None:
         """Hold an attempt up, or let it go on, as its task and its worker are."""
@@ -203,9 +231,7 @@ class Floor:
 
     async def aclose(self) -> None:
         """End everything that is under way; takes as long as workers may take for their farewell."""
-        now = self.clock.loop_now()
-        self.carry_out(self.board.close(TaskCancelledError("the run has ended"), now))
-        self.carry_out(self.board.stop_all(now))
+        self.carry_out(self.board.stop(TaskCancelledError("the run has ended"), self.clock.loop_now()))
         self._is_closed = True
         if self._timer is not None:
             self._timer.cancel()

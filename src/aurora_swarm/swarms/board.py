@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, islice
 from typing import Any
 
 from aurora_swarm.errors import AuroraSwarmError, TaskCancelledError, UsageError
@@ -18,6 +19,8 @@ from aurora_swarm.swarms.cards import Card, Command, Ended, Stop, in_order
 from aurora_swarm.swarms.ready import ReadyQueue
 from aurora_swarm.swarms.work import FINAL, Moment, TaskSpec, TaskState
 from aurora_swarm.values.outcome import AgentResult
+
+_NOBODYS = (TaskState.READY, TaskState.PAUSED, TaskState.WAITING)
 
 
 class Board:
@@ -220,21 +223,29 @@ class Board:
         """
         commands: list[Command] = []
         self._closed_by = self._closed_by or error
-        for state in (TaskState.READY, TaskState.PAUSED, TaskState.WAITING):
+        for state in _NOBODYS:
             for task in list(self.by_state[state]):
                 card = self.cards[task]
                 if card.state is state and not card.lease:
                     self._end_closed(card, now, commands)
         return commands
 
-    def stop_all(self, now: float) -> list[Command]:
-        """Cancel what is under way too, of a board that is closed."""
-        assert self._closed_by is not None
+    def stop(self, error: AuroraSwarmError, now: float, most: int | None = None) -> list[Command]:
+        """Give nothing out any more, and end what is not final: what nobody has first, then what is under way.
+
+        Args:
+            error: As for `close`.
+            now: The time.
+            most: Tasks that are ended at most, and those that fall with them; None for all. Call it again for the rest.
+        """
         commands: list[Command] = []
-        for task in list(self._leases.values()):
+        self._closed_by = self._closed_by or error
+        idle = (task for state in _NOBODYS for task in list(islice(self.by_state[state], most)))
+        for task in islice(chain(idle, list(islice(self._leases.values(), most))), most):
             card = self.cards[task]
-            self._take_away(card, commands)
-            self._end_closed(card, now, commands)
+            if card.state not in FINAL:
+                self._take_away(card, commands)
+                self._end_closed(card, now, commands)
         return commands
 
     # -- facts and conclusions ---------------------------------------------------------------------------------

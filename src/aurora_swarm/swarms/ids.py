@@ -27,13 +27,16 @@ class Ids:
     def __init__(self, now_ms: Callable[[], int] | None = None, dice: random.Random | None = None) -> None:
         self._now_ms = now_ms or _milliseconds
         self._dice = dice or random.SystemRandom()
-        self._last = 0
+        self._last = -1
 
     def __call__(self) -> str:
-        """The next id."""
-        fresh = self._now_ms() << _RANDOM_BITS | self._dice.getrandbits(_RANDOM_BITS)
-        self._last = min(max(fresh, self._last + 1), _MOST)
-        return _spelt(self._last)
+        """The next id. Within a millisecond it is one more than the last, as ULID allows: dice cost a system call."""
+        now_ms = self._now_ms()
+        if now_ms > self._last >> _RANDOM_BITS:
+            self._last = now_ms << _RANDOM_BITS | self._dice.getrandbits(_RANDOM_BITS)
+        else:
+            self._last += 1
+        return _spelt(min(self._last, _MOST))
 
 
 def _spelt(number: int) -> str:

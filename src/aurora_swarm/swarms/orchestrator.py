@@ -9,6 +9,7 @@ from itertools import count
 from typing import Any
 
 from aurora_swarm.agents.budgets import Purse
+from aurora_swarm.batch.collector import NEW_OBJECTS_ONLY
 from aurora_swarm.errors import UsageError
 from aurora_swarm.ports.store import Collection
 from aurora_swarm.swarms.agent import Agent
@@ -122,11 +123,12 @@ class Orchestrator:
                 nodes=within_width(self.nodes, own),
             )
             session = Session(floor, purse=own, name=self.name, objective=objective)
-            try:
-                yield session
-            finally:
-                session.end()
-                await floor.aclose()
+            with NEW_OBJECTS_ONLY.during():
+                try:
+                    yield session
+                finally:
+                    session.end()
+                    await floor.aclose()
 
     async def run(
         self, tasks: Iterable[TaskSpec | str], *, purse: Purse | None = None, context: str = ""

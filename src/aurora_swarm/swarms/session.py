@@ -222,9 +222,7 @@ class Session(Controls):
         elif what is not None:
             self._send_home(what)
         else:
-            now = self._now()
-            self._floor.carry_out(self._board.close(TaskCancelledError("the run was cancelled"), now))
-            self._floor.carry_out(self._board.stop_all(now))
+            self._floor.cancel_all(TaskCancelledError("the run was cancelled"))
 
     def requeue(self, id: str) -> None:  # noqa: A002
         """Take a task from its worker, or take up again one that failed or was cancelled; the attempts start anew.

@@ -35,7 +35,7 @@ class Crew:
 
     def give_out(self):
         self.roster.wake(self.now)
-        starts = {start.task: start for start in assign(self.board, self.roster, self.now, self.now)}
+        starts = {start.task: start for start in assign(self.board, self.roster, self.now, self.now, 10_000)}
         self.leases |= {task: start.lease for task, start in starts.items()}
         self.board.validate()
         self.roster.validate()
