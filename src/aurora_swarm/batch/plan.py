@@ -6,6 +6,7 @@ specification travels as the document that it is, and holds no code.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
 import io
@@ -24,7 +25,7 @@ from aurora_swarm.batch.keys import Occurrences
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.errors import InputError, UsageError
 from aurora_swarm.inputs.files import without_credentials
-from aurora_swarm.tools.definition import Tool, as_tool
+from aurora_swarm.tools.definition import AnyTool, Tool, as_tool
 from aurora_swarm.tools.mcp.server import McpServer
 from aurora_swarm.values.shard import Job
 
@@ -239,6 +240,15 @@ def _function_of(module: str, name: str) -> Any:
     return _found(module, name).function
 
 
+def _copy_of(module: str, name: str) -> AnyTool:
+    """A copy of a tool, or of a function as one; what makes it another one follows."""
+    return copy.copy(as_tool(_found(module, name)))
+
+
+_OF_FUNCTION = frozenset({"function", "is_async", "arguments", "batching", "_ungranted", "_origin"})
+"""What a tool has of its function, whatever it is limited to."""
+
+
 class _Pickler(pickle.Pickler):
     """Takes tools by the name of their function, and refuses what no other process can import."""
 
@@ -250,7 +260,12 @@ class _Pickler(pickle.Pickler):
         return place if place is not None and _may_be_found(*place) is obj else None
 
     def reducer_override(self, obj: Any) -> Any:
-        """How functions and classes are written: by their name."""
+        """How functions and classes are written, by their name, and tools as what they differ in from that."""
+        if type(obj) is Tool and isinstance(obj.function, FunctionType):
+            place = _place(obj.function)
+            if place is None or _may_be_found(*place) is None:
+                return NotImplemented
+            return _copy_of, place, {name: value for name, value in vars(obj).items() if name not in _OF_FUNCTION}
         if isinstance(obj, FunctionType | type):
             place = _place(obj)
             if place is None:

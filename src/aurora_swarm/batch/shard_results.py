@@ -87,12 +87,22 @@ def read(payload: bytes, index: int, output: OutputSpec) -> tuple[AgentResult[An
     value: Any = None
     if told.ok:
         try:
-            value = output.revive(told.output.encode("utf-8", "surrogatepass"))
+            value = _revived(told.output, output)
         except (InvalidOutputError, ValueError) as problem:
             error = InvalidOutputError(f"the answer in the store is none any more: {problem}", text=told.text)
     fields = {name: getattr(told, name) for name in _FIELDS} | {"ok": told.ok and error is None}
     tools = tuple(msgspec.structs.replace(tool, index=index) for tool in told.tools)
     return AgentResult(index=index, key=told.key, output=value, error=error, **fields), tools
+
+
+def _revived(text: str, output: OutputSpec) -> Any:
+    """The output that was written; a text may hold what JSON from elsewhere may not.
+
+    Raises:
+        InvalidOutputError: It is no answer by this schema; so is ValueError.
+    """
+    value = json.loads(text) if output.schema is None else None
+    return value if isinstance(value, str) else output.revive(text.encode("utf-8", "surrogatepass"))
 
 
 def _failure(error: AuroraSwarmError) -> Failure:

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import msgspec
 
+from aurora_swarm.batch.answers import SharedAnswers
 from aurora_swarm.batch.plan import Errand, Parcel, Where, decoded, revived, unpacked
 from aurora_swarm.batch.run import BatchOptions, compiler_for, pool_options, with_servers
 from aurora_swarm.batch.shards import ShardCompiler, Workplace, run_shard, workplace
@@ -103,7 +104,7 @@ async def _opened(
         spec = await with_servers(spec, stack)
         model = where.model or pool.model
         compiler = await compiler_for(spec, model, pool, shared=decoded(parcel.shared), kind=ShardCompiler)
-        tools = ToolPool()
+        tools = ToolPool(elsewhere=await stack.enter_async_context(SharedAnswers(store, name)))
         stack.push_async_callback(tools.aclose)
         prefetches = where.prefetch and pool.capabilities.prefetch
         yield workplace(
