@@ -70,8 +70,7 @@ class ShardFile:
         Raises:
             sqlite3.OperationalError: Others were in the way for all of the patience.
         """
-        statement = "BEGIN IMMEDIATE" if write else "BEGIN"
-        patiently(self._patience_s, lambda: self._db.execute(statement).close())
+        patiently(self._patience_s, lambda: self._begin(write=write))
 
     def commit(self) -> None:
         """Make all of the transaction durable."""
@@ -254,6 +253,15 @@ class ShardFile:
                 f"shard {claim.shard} is not {claim.owner}'s any more: {by}",
                 remedy="stop what runs for this shard; its new owner goes on from what was written",
             )
+
+    def _begin(self, *, write: bool) -> None:
+        self._db.execute("BEGIN IMMEDIATE" if write else "BEGIN").close()
+        try:
+            # It is the first look that finds others in the way of who only reads: when they open or close the file.
+            self._db.execute("SELECT id FROM clock").fetchall()
+        except BaseException:
+            self.rollback()
+            raise
 
     def _entered(self, name: bytes, plan: RunPlan | None) -> tuple[int, RunPlan] | None:
         self.begin(write=plan is not None)

@@ -79,11 +79,10 @@ def open_file(path: Path, patience_s: float) -> sqlite3.Connection:
     _refuse_foreign(path)
     db = sqlite3.connect(f"{path.as_uri()}?mode=rwc", uri=True, timeout=0.0, isolation_level=None)
     try:
-        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "cache_size=-16384"):
-            db.execute(f"PRAGMA {pragma}").close()
+        # Any of them may read the file, and find that another process is making it.
+        patiently(patience_s, lambda: _set(db, "trusted_schema=OFF", "cell_size_check=ON", "cache_size=-16384"))
         patiently(patience_s, lambda: _make(db))
-        patiently(patience_s, lambda: db.execute("PRAGMA journal_mode=WAL").fetchall())
-        db.execute("PRAGMA synchronous=FULL").close()
+        patiently(patience_s, lambda: _set(db, "journal_mode=WAL", "synchronous=FULL"))
         patiently(patience_s, lambda: _begin_clock(db))
     except BaseException:
         db.close()
@@ -131,6 +130,11 @@ def _refuse_newer(path: Path, version: int) -> None:
             f"{path}: written in format {version}, this version knows {VERSION}; left as it was",
             remedy="upgrade aurora-swarm, or name another file",
         )
+
+
+def _set(db: sqlite3.Connection, *pragmas: str) -> None:
+    for pragma in pragmas:
+        db.execute(f"PRAGMA {pragma}").fetchall()
 
 
 def _make(db: sqlite3.Connection) -> None:

@@ -169,8 +169,10 @@ class ShardThread:
         try:
             settled = self._in_transaction(file, requests, write=write)
         except Exception as error:  # noqa: BLE001 - handed to the tasks that wait
+            if _is_the_askers(error) and len(requests) > 1:
+                return [settled for each in requests for settled in self._done(file, [each])]
             failure = _failed(file.path, error)
-            if write and not _is_busy(error):
+            if write and not _is_busy(error) and not _is_the_askers(error):
                 self.failure = failure
             settled = [(each.future, copy.copy(failure)) for each in requests]
         return [each for each in settled if each[0] is not self.ended]
@@ -264,11 +266,19 @@ def _failed(path: Path, error: Exception) -> StorageError:
             path=str(path),
             remedy="look for a process that was stopped while it wrote; end it or let it go on, then run again",
         )
-    return unwritten(path, error) if isinstance(error, sqlite3.Error) else StorageError(repr(error), path=str(path))
+    if _is_the_askers(error):
+        return StorageError(f"it cannot be kept: {error}", path=str(path), remedy="keep large payloads in files")
+    return unwritten(path, error)
 
 
 def _is_busy(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def _is_the_askers(error: Exception) -> bool:
+    """Whether what was asked is at fault, such as a number or a payload too large for the file, and not the file."""
+    of_values = sqlite3.DataError | sqlite3.InterfaceError | sqlite3.ProgrammingError
+    return not isinstance(error, sqlite3.Error) or isinstance(error, of_values)
 
 
 def _wake(settled: list[_Settled]) -> None:

@@ -222,3 +222,41 @@ async def test_what_another_process_writes_is_noticed_soon(tmp_path: Path) -> No
     assert time.monotonic() - began < 1.0
     await store.aclose()
     await other.aclose()
+
+
+async def test_what_cannot_be_kept_fails_alone(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "s")
+    asked = [store.admit([Job(f"{n}", n if n != 3 else 2**70, b"")]) for n in range(6)]
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert [end for n, end in enumerate(ended) if n != 3] == [1] * 5
+    assert isinstance(ended[3], StorageError)
+    assert ended[3].remedy
+    assert (await store.progress()).admitted == 5
+    await store.aclose()
+
+
+async def test_a_full_disk_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, resource, sys\n"
+        "from aurora_swarm.errors import StorageError\n"
+        "from aurora_swarm.journal.sqlite_shards import SqliteShardStore\n"
+        "from aurora_swarm.values.shard import Job, RunPlan\n"
+        "async def main():\n"
+        "    store = await SqliteShardStore.open(sys.argv[1], 'run', RunPlan(run='run', shards=4))\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))\n"
+        "    done = 0\n"
+        "    try:\n"
+        "        while True:\n"
+        "            done += await store.admit([Job(f'{done}', done, b'x' * 5_000)])\n"
+        "    except StorageError as error:\n"
+        "        print(done, bool(error.remedy))\n"
+        "    await store.aclose()\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "asyncio.run(main())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "s")]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.split()  # noqa: ASYNC221
+    assert said[1] == "True"
+    store = await SqliteShardStore.open(tmp_path / "s", "run")
+    assert (await store.progress()).admitted == int(said[0]) > 5
+    await store.aclose()
