@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from aurora_swarm import BatchAgent
+from aurora_swarm.batch.plan import Sharing
+from aurora_swarm.batch.run import BatchOptions, open_batch
+from aurora_swarm.batch.spec import BatchSpec
+from aurora_swarm.batch.worker import work
 from aurora_swarm.errors import UsageError, WorkerLostError
 from aurora_swarm.journal.shards import open_shards
 from aurora_swarm.testing.fleet import ServerPlan, fleet_process
@@ -23,6 +26,12 @@ HERE = Path(__file__).parent
 CALL = '{"tool": "look_up", "arguments": {"key": "{prompt}"}}'
 TWO_TURNS = ServerPlan(latency_s=0.02, capacity=16, turns=(CALL, '{"answer": "done {prompt}"}'))
 AGENTS = 200
+
+
+def on(usual):
+    """On one store usually, on the other one too where there is time."""
+    stores = [pytest.param(name, marks=() if name == usual else pytest.mark.chaos) for name in ("redis", "sqlite")]
+    return pytest.mark.parametrize("url", stores, indirect=True)
 
 
 @pytest.fixture(params=["redis", "sqlite"])
@@ -46,19 +55,16 @@ def _tools_can_be_imported(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
 
 
-def shared(fleet, url, inputs, **more):
+async def shared(fleet, url, inputs, *, system_prompt="", max_inflight=None, **more):
     from shared_run_example import look_up
 
-    return BatchAgent.stream(
-        "{job}",
-        [{"job": job} for job in inputs],
-        tools=[look_up],
-        tool_choice="required",
-        tool_protocol="native",
-        backend=[f"vllm://{endpoint.host}:{endpoint.port}" for endpoint in fleet.endpoints],
-        store=url,
-        **({"run_id": "shared", "processes": 2} | more),
-    )
+    backend = [f"vllm://{endpoint.host}:{endpoint.port}" for endpoint in fleet.endpoints]
+    sharing = Sharing(store=url, run="shared", **({"lease_s": 1.0} | more))
+    options = BatchOptions(backend=backend, max_inflight=max_inflight, sharing=sharing)
+    spec = BatchSpec("{job}", system_prompt, tools=(look_up,), tool_choice="required", tool_protocol="native")
+    async with open_batch(spec, [{"job": job} for job in inputs], options) as results:
+        async for result in results:
+            yield result
 
 
 async def collected(stream, at=None, do=None):
@@ -130,6 +136,7 @@ async def test_a_worker_is_killed_and_nothing_is_lost_or_doubled(url, fleet, tmp
     assert fleet.counts().answered <= 2 * AGENTS + 2 * 2 * 16
 
 
+@on("redis")
 async def test_a_job_that_kills_its_process_fails_and_the_others_finish(url, fleet):
     inputs = [f"job {n}" for n in range(40)]
     inputs[7] = "poison"
@@ -142,6 +149,7 @@ async def test_a_job_that_kills_its_process_fails_and_the_others_finish(url, fle
     assert all(result.output == f"done {inputs[result.index]}" for result in results if result.ok)
 
 
+@on("sqlite")
 async def test_the_driver_is_killed_and_the_same_call_goes_on(url, fleet, tmp_path):
     inputs = [f"job {n}" for n in range(AGENTS)]
     addresses = [f"vllm://{endpoint.host}:{endpoint.port}" for endpoint in fleet.endpoints]
@@ -169,10 +177,9 @@ asyncio.run(main())
     assert [(r.index, r.output) for r in again] == [(r.index, r.output) for r in results]
 
 
+@on("redis")
 async def test_workers_come_and_go(url, fleet):
     """Nobody begins workers here; two tasks work, one is ended in the middle, a third one comes."""
-    from aurora_swarm.batch.worker import work
-
     inputs = [f"job {n}" for n in range(AGENTS)]
     workers = []
 
@@ -201,6 +208,7 @@ async def test_workers_come_and_go(url, fleet):
     assert fleet.counts().answered <= 2 * AGENTS + 16
 
 
+@on("sqlite")
 async def test_another_batch_is_no_continuation(url, fleet):
     inputs = [f"job {n}" for n in range(4)]
     check_whole(await collected(shared(fleet, url, inputs)), inputs)

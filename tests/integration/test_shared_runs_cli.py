@@ -54,7 +54,7 @@ def check_results(path, count):
 def test_a_run_is_interrupted_and_the_same_command_continues_it(redis, fleet, tmp_path):
     output = tmp_path / "results.jsonl"
     spec = spec_in(tmp_path, fleet, 300)
-    command = [*RUN, "run", str(spec), "-o", str(output), "--store", redis, "--processes", "2"]
+    command = [*RUN, "run", str(spec), "-o", str(output), "--store", redis, "--processes", "1"]
     first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 20
     while not output.exists() or output.read_text().count("\n") < 30:

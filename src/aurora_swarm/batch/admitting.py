@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -96,20 +96,24 @@ class Admission:
         self._moved.set()
 
 
-async def _in_chunks(inputs: Inputs) -> AsyncIterator[list[Mapping[str, Any]]]:
-    chunks = _awaited(inputs) if isinstance(inputs, AsyncIterable) else _pulled(inputs)
-    async for chunk in chunks:
-        yield chunk
+def _in_chunks(inputs: Inputs) -> AsyncIterator[list[Mapping[str, Any]]]:
+    """Inputs in lists. What came before inputs raised is in the last one; then that is raised."""
+    return _awaited(inputs) if isinstance(inputs, AsyncIterable) else _pulled(inputs)
 
 
 async def _pulled(inputs: Iterable[Mapping[str, Any]]) -> AsyncIterator[list[Mapping[str, Any]]]:
     chunk: list[Mapping[str, Any]] = []
-    for fields in inputs:
-        chunk.append(fields)
-        if len(chunk) == CHUNK:
+    try:
+        for fields in inputs:
+            chunk.append(fields)
+            if len(chunk) == CHUNK:
+                yield chunk
+                chunk = []
+                await asyncio.sleep(0)
+    except Exception:  # the user's iterator may raise anything
+        if chunk:
             yield chunk
-            chunk = []
-            await asyncio.sleep(0)
+        raise
     if chunk:
         yield chunk
 
@@ -119,24 +123,26 @@ async def _awaited(inputs: AsyncIterable[Mapping[str, Any]]) -> AsyncIterator[li
     source = aiter(inputs)
     coming: asyncio.Task[Mapping[str, Any]] | None = None
     chunk: list[Mapping[str, Any]] = []
+    problem: BaseException | None = None
     try:
-        while True:
+        while problem is None:
             coming = coming or asyncio.create_task(_next(source))
             done, _ = await asyncio.wait({coming}, timeout=LINGER_S if chunk else None)
             if done:
                 task, coming = coming, None
-                try:
-                    chunk.append(task.result())
-                except StopAsyncIteration:
-                    break
-            if chunk and (not done or len(chunk) == CHUNK):
+                problem = task.exception()
+                chunk += [task.result()] if problem is None else []
+            if chunk and (not done or problem is not None or len(chunk) == CHUNK):
                 yield chunk
                 chunk = []
-        if chunk:
-            yield chunk
+        if not isinstance(problem, StopAsyncIteration):
+            raise problem
     finally:
         if coming is not None:
             coming.cancel()
+            await asyncio.wait({coming})
+        if isinstance(source, AsyncGenerator):
+            await source.aclose()
 
 
 async def _next(source: AsyncIterator[Mapping[str, Any]]) -> Mapping[str, Any]:
