@@ -162,6 +162,19 @@ async def test_what_was_done_though_its_answer_was_lost_is_done_once(
     assert client.xlen("aurora:{cut}:out") == count
 
 
+async def test_where_there_is_less_than_owners_each_has_its_turn(server: RedisServer, client: Any) -> None:
+    store = await RedisShardStore.open(server.url, "r", RunPlan(run="r", shards=1, lease_s=0.1))
+    parts, had = dict.fromkeys("abc", 0), set[str]()
+    async with asyncio.timeout(SOON_S):
+        while had != set(parts):
+            for owner in parts:
+                parts[owner] = await store.share("e", owner, held=0, want=5, total=1)
+                assert sum(parts.values()) <= 1
+            had |= {owner for owner, part in parts.items() if part}
+            await asyncio.sleep(0.02)
+    await store.aclose()
+
+
 async def test_the_place_of_a_dead_owner_of_a_journal_is_taken(server: RedisServer, client: Any) -> None:
     place = f"{server.url}?journal=taken"
     code = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import sys
@@ -37,7 +38,7 @@ def write_through(server: RedisServer, appendfsync: str) -> None:
 
 
 class Crashes:
-    """Kills a server and starts it anew, again and again."""
+    """Kills a server and starts it anew, again and again; every third time it only sleeps."""
 
     def __init__(self, server: RedisServer, appendfsync: str, every_s: tuple[float, float], down_s: float) -> None:
         self.count = 0
@@ -56,6 +57,11 @@ class Crashes:
             await asyncio.shield(asyncio.to_thread(self._crash, dice.random() * self._down_s))
 
     def _crash(self, down_s: float) -> None:
+        if self.count % 3 == 0 and self._server.pid is not None:
+            os.kill(self._server.pid, signal.SIGSTOP)
+            time.sleep(down_s)
+            os.kill(self._server.pid, signal.SIGCONT)
+            return
         self._server.kill()
         time.sleep(down_s)
         self._server.start()
