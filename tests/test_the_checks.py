@@ -60,6 +60,8 @@ DECIDING = (
     "dispatch.windows",
     "errors",
     "ports",
+    "journal.redis.checks",
+    "journal.redis.packing",
     "memory.changes",
     "memory.checking",
     "memory.chroma_wire",

@@ -24,7 +24,7 @@ from aurora_swarm.testing.faulty_server import OK, Answer, FaultyServer, Request
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
-    r"^(?P<skip><!-- not run: .+ -->\n\s*)?```python[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?P<skip><!-- not run: [^\n]+ -->\n\s*)?```python[^\n]*\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 TAGS = ("role=critic", "role=author", "role=author")
 

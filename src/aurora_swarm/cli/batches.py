@@ -28,6 +28,7 @@ from aurora_swarm.cli.summary import Account, Summary, as_json, as_text, summari
 from aurora_swarm.cli.voice import counted, say, tell
 from aurora_swarm.cli.writing import Writer
 from aurora_swarm.errors import AuroraSwarmError, InputError, StorageError, UsageError
+from aurora_swarm.inputs.files import without_credentials
 from aurora_swarm.inputs.prices import PriceTable
 from aurora_swarm.ports.sink import Sink
 from aurora_swarm.telemetry.jsonl import JsonlSink
@@ -219,7 +220,7 @@ async def _consume(
 def _intent(batch: Batch, delivery: Delivery, journal: str | None) -> str:
     total = batch.source.total
     inputs = "inputs of unknown number" if total is None else counted(total, "input")
-    kept = f", journal in {journal}" if journal is not None else ""
+    kept = f", journal in {without_credentials(journal)}" if journal is not None else ""
     return f"{inputs}, results to {delivery.output or 'standard output'}{kept}"
 
 
@@ -237,7 +238,8 @@ def _report(summary: Summary, delivery: Delivery, journal: str | None, reduced: 
         if delivery.output is not None:
             say(f"  results {delivery.output}")
         if journal is not None and (summary.interrupted or summary.failed):
-            say(f"  again   the same command resumes from {journal}: what is ok is not asked again")
+            place = without_credentials(journal)
+            say(f"  again   the same command resumes from {place}: what is ok is not asked again")
     if reduced is not None:
         _report_reduced(reduced, quiet=delivery.quiet)
 

@@ -219,11 +219,11 @@ class RedisLog:
             try:
                 async with self._places, asyncio.timeout(2 * _REQUEST_S):
                     return await ask()
-            except AuthenticationError as error:
-                raise UsageError(
-                    f"{self._place} refuses us: {error}", remedy="put the password into the URL"
-                ) from error
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+                # While it connects, redis-py hides in the cause that it is about who we are.
+                if any(isinstance(each, AuthenticationError) for each in (error, error.__cause__)):
+                    remedy = "put the password into the URL"
+                    raise UsageError(f"{self._place} refuses us: {error}", remedy=remedy) from error
                 if loop.time() + pause_s > deadline:
                     raise self._unreachable(error) from error
             except ResponseError as error:
