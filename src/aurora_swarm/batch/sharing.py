@@ -20,6 +20,9 @@ from aurora_swarm.values.endpoint import AgentEndpoint
 BEATS = 4
 """How often a share is renewed within a lease, at least."""
 
+CALM = 2
+"""Renewals for each one before which room is made: a slot is then idle for as long as the store takes to answer."""
+
 HASTE = 4
 """How much more often one asks who has too little."""
 
@@ -168,6 +171,9 @@ class _Keeper:
         self._lease_s = store.plan.lease_s
         self._beat_s = store.plan.lease_s / BEATS
         self._expires = 0.0
+        self._latest = 0
+        self._renewals = 0
+        self._is_squeezed = False
         self._is_unreachable = False
         self._now = asyncio.get_running_loop().time
 
@@ -177,7 +183,9 @@ class _Keeper:
 
     async def keep(self) -> None:
         while True:
-            await self._make_room()
+            if self._is_squeezed or self._renewals % CALM == 0:
+                await self._make_room()
+            self._renewals += 1
             load = self._bounds.load(self._index)
             want = wanted(load, self._bounds.waiting, self._total)
             if want or self.share:
@@ -201,7 +209,7 @@ class _Keeper:
     async def _ask(self, load: int, want: int) -> None:
         """Renew the share, and wait until it should be renewed again. Meanwhile nothing is sent beyond what is told."""
         self._bound(load)
-        asked = self._now()
+        asked, before = self._now(), self._latest
         try:
             share = await self._store.share(self._resource, self._owner, held=load, want=want, total=self._total)
         except StorageError as error:
@@ -213,17 +221,18 @@ class _Keeper:
         self._is_unreachable = False
         self._expires = asked + self._lease_s
         self._bound(share if self._now() < self._expires else 0)
-        await self._pause(Standing(load, want, share))
+        self._latest = share
+        await self._pause(Standing(load, want, share), grows=before < share < want)
 
-    async def _pause(self, standing: Standing) -> None:
-        """Until the next renewal: at once where more is to be given up, sooner where nothing is to be had."""
+    async def _pause(self, standing: Standing, *, grows: bool) -> None:
+        """Until the next renewal: at once where more is to be given up, sooner where more is to be had or wanted."""
+        self._is_squeezed = standing.is_squeezed
         if not standing.want or (standing.is_squeezed and standing.load):
-            return
-        if standing.is_squeezed:
-            await asyncio.sleep(self._beat_s / HASTE)
             return
         due = self._now() + self._beat_s
         await asyncio.sleep(self._beat_s / HASTE)
+        if standing.is_squeezed or grows:
+            return
         if standing.share >= standing.want < self._total:
             await self._bounds.wanted(until=due)
         else:
