@@ -90,3 +90,14 @@ def sit(argument: str) -> None:
     sys.stdout.write(f"pids {os.getpid()} {child.pid}\n")
     sys.stdout.flush()
     time.sleep(float(argument))
+
+
+async def tidy(argument: str) -> None:
+    """Wait for ever; note in a file that there was time to end in order."""
+    sys.stdout.write(f"pids {os.getpid()} 0\n")
+    sys.stdout.flush()
+    try:
+        await asyncio.sleep(1_000)
+    finally:
+        await asyncio.sleep(0.2)
+        Path(argument).write_text("in order")

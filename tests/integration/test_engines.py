@@ -134,6 +134,15 @@ class TestProcesses:
         await asyncio.wait({kept})
         wait_until(lambda: not any(is_alive(pid) for pair in pids for pid in pair))
 
+    async def test_a_worker_that_is_ended_has_time_to_give_back_what_it_holds(self, tmp_path: Path) -> None:
+        said: list[str] = []
+        async with closing(open_engine("processes", say=said.append)) as engine:
+            kept = asyncio.create_task(engine.keep("shard_worker_example:tidy", str(tmp_path / "noted"), 1))
+            await _pids(said, 1)
+            kept.cancel()
+            await asyncio.wait({kept})
+            assert (tmp_path / "noted").read_text() == "in order"
+
     async def test_what_a_killed_worker_started_is_ended_with_it(self) -> None:
         said: list[str] = []
         async with closing(open_engine("processes", say=said.append)) as engine:
@@ -185,6 +194,29 @@ class TestProcesses:
             with pytest.raises(EngineError, match=why) as caught:
                 await engine.keep(function, "x", 2)
         assert caught.value.remedy
+
+
+async def test_a_worker_that_was_paused_past_its_lease_is_refused(tmp_path: Path) -> None:
+    path, said = tmp_path / "run.store", list[str]()
+    store = await make_run(str(path), 1, lease_s=1.0)
+    async with closing(open_engine("processes", say=said.append)) as engine:
+        kept = asyncio.create_task(engine.keep("shard_worker_example:work", f"{path}?0.5", 1))
+        while not (owned := (await store.progress()).owned):  # noqa: ASYNC110 - another process's
+            await asyncio.sleep(0.02)
+        worker = int(next(iter(owned)).split()[1])
+        await asyncio.sleep(0.1)  # it has claimed and loaded, and writes 0.4 s later
+        os.kill(worker, signal.SIGSTOP)
+        await asyncio.sleep(1.2)
+        claim = await store.claim_any("another")
+        assert claim
+        jobs = await store.load(claim, 10)
+        os.kill(worker, signal.SIGCONT)
+        await asyncio.sleep(0.6)  # its write comes now, if it comes
+        assert await store.load(claim, 10) == jobs
+        await store.release(claim)
+        await kept
+    await assert_all_done(store, 1)
+    await store.aclose()
 
 
 class TestRay:

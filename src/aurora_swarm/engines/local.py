@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from aurora_swarm.engines.calling import coroutine_of
+from aurora_swarm.engines.ending import end
 from aurora_swarm.engines.restarts import pause_s
 from aurora_swarm.errors import EngineError, UsageError
 
@@ -37,11 +38,11 @@ class LocalEngine:
             await asyncio.gather(*tasks)
         finally:
             self._kept.difference_update(tasks)
-            await _end(tasks)
+            await end(tasks)
 
     async def aclose(self) -> None:
         """Cancel what still runs, and wait for its end. May be called twice."""
-        await _end(list(self._kept))
+        await end(self._kept)
 
     async def _keep_one(self, number: int, function: str, argument: str) -> None:
         loop = asyncio.get_running_loop()
@@ -66,10 +67,3 @@ def unusable(error: EngineError | UsageError) -> EngineError:
     if isinstance(error, EngineError):
         return error
     return EngineError(f"the worker refuses what it was given: {error}", remedy=error.remedy)
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

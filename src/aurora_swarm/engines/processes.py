@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 
 from aurora_swarm.engines.child import Child
+from aurora_swarm.engines.ending import end
 from aurora_swarm.engines.restarts import pause_s
 from aurora_swarm.engines.worker import OF_NO_USE
 from aurora_swarm.errors import EngineError
@@ -47,11 +48,11 @@ class ProcessEngine:
             await asyncio.gather(*tasks)
         finally:
             self._kept.difference_update(tasks)
-            await _end_tasks(tasks)
+            await end(tasks)
 
     async def aclose(self) -> None:
         """End what still runs, and wait until it is gone. May be called twice."""
-        await _end_tasks(list(self._kept))
+        await end(self._kept)
 
     async def _keep_one(self, number: int, function: str, argument: str) -> None:
         loop = asyncio.get_running_loop()
@@ -84,6 +85,7 @@ class ProcessEngine:
                 child.close()
                 reading.cancel()
                 self._living -= 1
+                await child.wait()
 
     async def _begun(self, function: str, argument: str) -> Child | None:
         """A process; None where there is none to be had now, and others live that may end."""
@@ -119,10 +121,3 @@ def _end_in_words(code: int) -> str:
     with contextlib.suppress(ValueError):
         return f"was ended by {signal.Signals(-code).name}"
     return f"was ended by signal {-code}"
-
-
-async def _end_tasks(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError
 
+from aurora_swarm.engines.ending import end
 from aurora_swarm.engines.local import unusable
 from aurora_swarm.engines.ray_worker import RayWorker
 from aurora_swarm.engines.restarts import pause_s
@@ -28,6 +30,7 @@ _T = TypeVar("_T")
 _OBJECT_STORE_BYTES = 80_000_000
 """About the least that Ray takes; it would take a third of the memory for objects that nobody puts there."""
 _GONE_S = 10.0
+_REACH_S = 5.0
 _MODE, _TOKEN, _TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
@@ -45,10 +48,18 @@ class RayEngine:
     Args:
         address: Host and port of a cluster that runs; empty for that of ``RAY_ADDRESS``, or one of its own.
         say: Told in one line where the cluster is, and what died.
+
+    Raises:
+        UsageError: The address is that of Ray Client.
     """
 
     def __init__(self, address: str, say: Callable[[str], None]) -> None:
         self._address = address or os.environ.get("RAY_ADDRESS", "")
+        if self._address.startswith("ray://"):
+            raise UsageError(
+                f"RAY_ADDRESS={self._address} is that of Ray Client, a proxy",
+                remedy="set it to the address that `ray start` printed, and run on a node of the cluster",
+            )
         self._say = say
         self._kept: set[asyncio.Task[None]] = set()
         # One thread until the end: Ray's processes end with the thread that began them.
@@ -73,11 +84,11 @@ class RayEngine:
             await asyncio.gather(*tasks)
         finally:
             self._kept.difference_update(tasks)
-            await _end(tasks)
+            await end(tasks)
 
     async def aclose(self) -> None:
         """End what still runs and let go of the cluster; one of its own is ended. May be called twice."""
-        await _end(list(self._kept))
+        await end(self._kept)
         if self._is_ours:
             self._is_ours = False
             await self._blocking(ray.shutdown)
@@ -125,6 +136,7 @@ class RayEngine:
         try:
             if not ray.is_initialized():
                 if self._address:
+                    _reach(self._address)
                     ray.init(self._address, logging_level=logging.ERROR, namespace="aurora-swarm")
                 else:
                     _begin_cluster()
@@ -143,6 +155,13 @@ class RayEngine:
 def _nodes() -> int:
     nodes: Any = ray.nodes  # it has no type
     return sum(bool(node["Alive"]) for node in nodes())
+
+
+def _reach(address: str) -> None:
+    """Raise at once where nothing listens; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_S).close()
 
 
 def _begin_cluster() -> None:
@@ -195,10 +214,3 @@ def _refuse_gone() -> None:
 
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
-
-
-async def _end(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)
