@@ -150,6 +150,17 @@ def _sharing(said: dict[str, Any]) -> Sharing | None:
     return None
 
 
+def _check_alone(options: BatchOptions) -> None:
+    """Make sure that this process does all.
+
+    Raises:
+        UsageError: The run is to be shared.
+    """
+    if options.sharing is not None:
+        remedy = "share the run of the inputs alone, then reduce its results in this process"
+        raise UsageError("a run that reduces cannot be shared by several processes", remedy=remedy)
+
+
 def _blocking(function: Callable[ParamsT, Coroutine[Any, Any, ReturnT]]) -> Callable[ParamsT, ReturnT]:
     """A coroutine function as one that blocks; refuses to run inside an event loop, where it could only hang."""
 
@@ -299,6 +310,7 @@ class BatchAgent:
             StorageError: The journal cannot be written any more.
         """
         spec, options = planned(task, **said)
+        _check_alone(options)
         reduction = Reduction(
             instruction=reduce,
             schema=reduce_schema,
@@ -347,6 +359,7 @@ class BatchAgent:
             StorageError: The journal cannot be written any more.
         """
         spec, options = planned(task, **said)
+        _check_alone(options)
         planning = Planning(
             prompt=plan_prompt,
             schema=plan_output_schema,

@@ -161,3 +161,10 @@ async def test_a_purse_is_not_shared(shared):
     options = BatchOptions(backend=shared["backend"], sharing=Sharing(store=shared["store"]))
     with pytest.raises(UsageError, match="budget"):
         await anext(run_batch(BatchSpec("Say {n}"), [{"n": 1}], options, purse=Purse(Budget(tokens=1), None)))
+
+
+async def test_a_run_that_reduces_is_not_shared(shared):
+    with pytest.raises(UsageError, match="reduces"):
+        await BatchAgent.run_with_reduce("Say {n}", [{"n": 1}], reduce="Merge", **shared)
+    with pytest.raises(UsageError, match="reduces"):
+        await BatchAgent.run_with_map_reduce("Plan", Verdict, "Say {item}", "Merge", **shared)
