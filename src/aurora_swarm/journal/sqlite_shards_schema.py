@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ VERSION = 1
 
 _T = TypeVar("_T")
 _MOUNTS = Path("/proc/mounts")
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.01
@@ -57,9 +57,7 @@ CREATE UNIQUE INDEX answers_by_key ON answers (run, key);
 
 def now() -> float:
     """Seconds on the clock that all processes of this machine share; it goes on in sleep and is never set."""
-    if sys.platform == "linux":
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+    return time.clock_gettime(_CLOCK)
 
 
 def open_file(path: Path, patience_s: float) -> sqlite3.Connection:
