@@ -60,6 +60,8 @@ DECIDING = (
     "dispatch.windows",
     "errors",
     "ports",
+    "engines.restarts",
+    "journal.shares",
     "journal.redis.checks",
     "journal.redis.packing",
     "memory.changes",
