@@ -1,14 +1,22 @@
 """Workers, stores and nodes are killed and paused: nothing is lost, doubled or mixed up, and little is repeated."""
 
+import asyncio
 import os
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import ClassVar
 
+import msgspec
 import pytest
 
+from aurora_swarm.batch.distributed import where_of
+from aurora_swarm.batch.plan import Errand
+from aurora_swarm.settings import load_settings
 from aurora_swarm.testing.fleet import fleet_process
 from aurora_swarm.testing.redis_server import RedisServer
 
@@ -16,6 +24,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 from chaos_of_processes import (  # noqa: E402 - found by the line above
     INFLIGHT,
+    RUN,
     Chaos,
     Restarts,
     check_whole,
@@ -107,6 +116,36 @@ async def test_without_the_fence_it_costs_more(fleet, url, log):
 async def test_without_the_fence_and_the_first_write_results_are_doubled(fleet, url, log):
     report = await chaotic(paused(log), fleet, 300, options(fleet, url, worker="chaos_run_example:unguarded"))
     assert len(report.outputs) > 300
+
+
+async def test_one_of_four_ray_nodes_is_killed_during_a_thousand_agents(fleet, tmp_path, log):
+    """Nodes are killed by the program that has the cluster; here are only the inputs and the results."""
+    url = f"sqlite://{tmp_path / 'run.sqlite'}"
+    chosen = options(fleet, url, processes=0)
+    errand = Errand(store=url, run=RUN, where=where_of(chosen, load_settings({})))
+    program = [sys.executable, str(HERE / "engine_driver_example.py"), "cluster", "aurora_swarm.batch.worker:main"]
+    argument = msgspec.json.encode(errand).decode()
+
+    class Node:
+        kills: ClassVar[list] = []
+        pauses: ClassVar[list] = []
+
+        async def run(self):
+            await asyncio.sleep(4)
+            cluster.send_signal(signal.SIGUSR1)
+
+    running = asyncio.create_task(chaotic(Node(), fleet, 1_000, chosen))
+    await asyncio.sleep(1)  # the run is made by who brings the inputs
+    with subprocess.Popen([*program, argument, "4"], stdout=subprocess.PIPE, text=True) as cluster:  # noqa: ASYNC220 - a start
+        try:
+            report = await running
+            said, _ = await asyncio.to_thread(cluster.communicate, timeout=60)
+        finally:
+            cluster.kill()
+    check_whole(report, 1_000)
+    assert "4 nodes" in said
+    assert "a node was killed" in said
+    assert report.repeated <= 4 * INFLIGHT
 
 
 def paused(log):
