@@ -28,7 +28,7 @@ from aurora_swarm.engines.open import open_engine
 from aurora_swarm.errors import AuroraSwarmError, CallbackError, EngineError, UsageError
 from aurora_swarm.inputs.template import Template
 from aurora_swarm.journal.shards import open_shards
-from aurora_swarm.pools.open import Backend
+from aurora_swarm.pools.open import Backend, describe
 from aurora_swarm.ports.shards import ShardStore
 from aurora_swarm.settings import Settings, load_settings
 from aurora_swarm.telemetry.fanout import Fanout
@@ -66,6 +66,7 @@ async def open_shared(
     settings = load_settings(os.environ)
     spec = with_max_tokens(spec, settings.max_tokens)
     where = where_of(options, settings)
+    urls = _urls(where.backend)
     plan = plan_of(spec, inputs, options, where)
     async with AsyncExitStack() as stack:
         store = await open_shards(sharing.store, plan)
@@ -81,7 +82,8 @@ async def open_shared(
             tasks["keeping"] = asyncio.create_task(engine.keep(sharing.worker, argument, sharing.processes))
         total = len(inputs) if isinstance(inputs, Sequence) else None
         driver = _Driver(store, admission, tasks, options, TaskCompiler(spec, "").output)
-        yield await stack.enter_async_context(aclosing(driver.results(total)))
+        began = RunStarted(total, urls, where.model)
+        yield await stack.enter_async_context(aclosing(driver.results(began)))
 
 
 def where_of(options: BatchOptions, settings: Settings) -> Where:
@@ -172,6 +174,13 @@ def _address(backend: Backend) -> str | list[str]:
     )
 
 
+def _urls(backend: str | list[str]) -> tuple[str, ...]:
+    """The fleet, for who watches; nothing where each worker has a model of its own."""
+    if isinstance(backend, str) and backend.startswith("local:"):
+        return ()
+    return tuple(endpoint.url for endpoint in describe(backend)[1])
+
+
 async def _end(tasks: dict[str, asyncio.Task[None]]) -> None:
     for task in tasks.values():
         task.cancel()
@@ -205,10 +214,10 @@ class _Driver:
         self._emit: Callable[[Event], None] | None = Fanout(*options.sinks).emit if options.sinks else None
         self._before = 0
 
-    async def results(self, total: int | None) -> AsyncGenerator[AgentResult[Any], None]:
+    async def results(self, began: RunStarted) -> AsyncGenerator[AgentResult[Any], None]:
         """Each result once, in the order of the stream."""
         finished = False
-        self._tell(RunStarted(total, (), self._options.model))
+        self._tell(began)
         self._before = (await self._store.progress()).finished
         try:
             async with aclosing(self._outputs()) as outputs:
