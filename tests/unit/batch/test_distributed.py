@@ -168,3 +168,9 @@ async def test_a_run_that_reduces_is_not_shared(shared):
         await BatchAgent.run_with_reduce("Say {n}", [{"n": 1}], reduce="Merge", **shared)
     with pytest.raises(UsageError, match="reduces"):
         await BatchAgent.run_with_map_reduce("Plan", Verdict, "Say {item}", "Merge", **shared)
+
+
+async def test_another_batch_is_no_continuation(shared):
+    await BatchAgent.run("Say {n}", [{"n": 1}], run_id="mine", **shared)
+    with pytest.raises(UsageError, match="another task"):
+        await BatchAgent.run("Say {n}", [{"n": 1}], run_id="mine", system_prompt="Be brief.", **shared)
