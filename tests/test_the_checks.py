@@ -60,6 +60,7 @@ DECIDING = (
     "dispatch.windows",
     "errors",
     "ports",
+    "batch.shard_results",
     "engines.restarts",
     "journal.shares",
     "journal.redis.checks",

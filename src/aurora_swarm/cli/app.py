@@ -25,6 +25,7 @@ from aurora_swarm.cli.sim import sim
 from aurora_swarm.cli.swarm import swarm
 from aurora_swarm.cli.voice import say
 from aurora_swarm.cli.wait import wait
+from aurora_swarm.cli.worker import worker
 from aurora_swarm.errors import AuroraSwarmError, UsageError
 
 _NAME = "aurora-swarm"
@@ -100,6 +101,7 @@ _add(
     "aurora-swarm run spec.yaml --output results.jsonl",
     "aurora-swarm run spec.yaml --prices prices.yaml --budget-tokens 1000000 --events events.jsonl",
     "aurora-swarm run spec.toml --hostfile agents.hostfile --max-inflight 512 -o results.jsonl",
+    "aurora-swarm run spec.yaml --store sqlite:///tmp/run.db --processes 4 -o results.jsonl",
 )
 _add(
     "map",
@@ -137,6 +139,13 @@ _add(
     'aurora-swarm serve-swarm --name research --about "Finds facts." --hostfile agents.hostfile --port 9000',
 )
 app.add_typer(ctl_app, name="ctl")
+_add(
+    "worker",
+    worker,
+    "Work on a run that several processes share, until every input has its result.",
+    "aurora-swarm worker --store redis://store-host:6379/0 --run survey",
+    "aurora-swarm worker --run survey --hostfile agents.hostfile",
+)
 _add(
     "local",
     local,

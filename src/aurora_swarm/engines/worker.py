@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from aurora_swarm.engines.calling import found
-from aurora_swarm.errors import EngineError, UsageError
+from aurora_swarm.errors import AuroraSwarmError, EngineError, UsageError
 
 OF_NO_USE = 78
 """Exit code where beginning it again is of no use; the last line that was said tells why."""
@@ -44,9 +44,9 @@ def main() -> int:
         work = found(sys.argv[1])(argument)
         if inspect.iscoroutine(work):
             asyncio.run(_until_terminated(work))
-    except (EngineError, UsageError) as error:
+    except AuroraSwarmError as error:
         print(f"{error}{'; ' if error.remedy else ''}{error.remedy}", file=sys.stderr, flush=True)  # noqa: T201
-        return OF_NO_USE
+        return OF_NO_USE if isinstance(error, (EngineError, UsageError)) else 1
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM
     return 0
