@@ -26,6 +26,11 @@ from aurora_swarm.values.shard import Claim, RunPlan, Unfinished
 WAVE = 256
 """Agents of a shard under way at most."""
 
+LESS = 4
+"""Agents of slow tools are so many times fewer for each slot than in a run of one process: a process that dies leaves
+all that it has under way to others, who must find room for it.
+"""
+
 PAUSE_S = 0.25
 """After which a shard that has agents under way is looked at again for further jobs."""
 
@@ -54,11 +59,12 @@ class ShardScheduler(WaveScheduler):
     @property
     def width(self) -> int:
         """Agents under way at a time, so that no slot is idle while further ones are loaded."""
-        return 2 * self._width if self._keeps else self._width
+        return 2 * self._width if self._keeps else self._width // LESS
 
     async def lead(self, unfinished: Unfinished) -> AgentResult[Any]:
-        """One agent to its end, when there is a slot for it."""
-        await self._slots.take(self._compiler.spec.max_turns)
+        """One agent to its end, when there is a slot for it; one that was begun before goes before the new ones."""
+        begun = unfinished.turns or unfinished.attempts
+        await self._slots.take(0 if begun else self._compiler.spec.max_turns)
         values: Any = unfinished
         return await self._one(unfinished.job.index, values)
 

@@ -146,9 +146,10 @@ class ShardFile:
         return Claim(shard, epoch + 1, owner)
 
     def claimable(self) -> int | None:
-        """A shard with work that nobody owns."""
+        """A shard with work that nobody owns; one that an owner lost comes before those that nobody had yet."""
         row = self._db.execute(
-            "SELECT shard FROM shards WHERE run = ? AND unfinished > 0 AND until <= ? LIMIT 1", (self._run, now())
+            "SELECT shard FROM shards WHERE run = ? AND unfinished > 0 AND until <= ? ORDER BY until DESC LIMIT 1",
+            (self._run, now()),
         ).fetchone()
         return None if row is None else int(row[0])
 

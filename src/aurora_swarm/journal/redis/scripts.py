@@ -109,7 +109,7 @@ CLAIM_ANY = Script(f"""{_WITH_RUN}{_TAKE}
 for _, s in ipairs(call('ZRANGEBYSCORE', P .. 'leases', '-inf', now)) do
   call('ZREM', P .. 'leases', s)
   if call('EXISTS', P .. 'q:' .. s) == 1 then
-    call('SADD', P .. 'free', s)
+    return {{tonumber(s), take(s, ARGV[1], tonumber(ARGV[2]))}}
   end
 end
 while true do
