@@ -25,13 +25,14 @@ IN_FLIGHT = 1000
 
 CHILD = textwrap.dedent(
     """
-    import asyncio, os, sys
+    import asyncio, os, signal, sys
     from aurora_swarm.transports.http_ry import RyHttp
     from aurora_swarm.transports.open import open_transport
     from aurora_swarm.values.call import Call
     from aurora_swarm.values.endpoint import AgentEndpoint
     from aurora_swarm.values.message import Message
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
     way, port, in_flight, code = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     transport = open_transport("openai", http=RyHttp(max_connections=in_flight))
 
