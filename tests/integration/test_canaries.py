@@ -88,7 +88,6 @@ COMMANDS = {
         "--events",
         "ev.jsonl",
     ],
-    "map again": ["map", "Classify: {text}", "-i", "in.csv", "--hostfile", "hosts", "-o", "out.jsonl"],
     "ask": ["ask", "Hello", "--broadcast", "--hostfile", "hosts"],
     "ask, reduced": ["ask", "Hello", "--broadcast", "--reduce", "Merge: {responses}", "--hostfile", "hosts", "--json"],
     "endpoints": ["endpoints", "--hostfile", "hosts", "--json"],

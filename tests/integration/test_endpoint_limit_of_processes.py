@@ -19,7 +19,7 @@ CHILD = Path(__file__).with_name("shared_endpoint_example.py")
 LATENCY_S = 0.1
 
 
-@pytest.fixture(params=["redis", "sqlite"])
+@pytest.fixture(params=[pytest.param("redis", marks=pytest.mark.chaos), "sqlite"])
 def url(request, tmp_path):
     with ExitStack() as stack:
         if request.param == "sqlite":

@@ -78,6 +78,7 @@ def test_a_run_is_interrupted_and_the_same_command_continues_it(redis, fleet, tm
     assert answered < 300
 
 
+@pytest.mark.chaos
 def test_workers_of_somebody_else_join_and_map_reads_what_they_do(redis, fleet, tmp_path):
     output, source = tmp_path / "results.jsonl", tmp_path / "texts.jsonl"
     source.write_text("".join(json.dumps({"n": n, "text": f"text {n}"}) + "\n" for n in range(100)))
