@@ -31,6 +31,9 @@ LESS = 4
 all that it has under way to others, who must find room for it.
 """
 
+RESCUED = 16
+"""Agents that are taken up at once of a shard that had another owner before."""
+
 PAUSE_S = 0.25
 """After which a shard that has agents under way is looked at again for further jobs."""
 
@@ -173,8 +176,11 @@ class _Shard:
     async def work(self) -> None:
         """Lead agents while there are unfinished jobs."""
         async with asyncio.TaskGroup() as agents:
+            # Another owner may have died here: what it had under way is taken up also where there is no room.
+            least = RESCUED if self._claim.epoch > 1 else 0
             while not self._drain.is_set():
-                asked = min(WAVE - len(self._under_way), self._place.room)
+                asked = min(WAVE - len(self._under_way), max(self._place.room, least))
+                least = 0
                 found = await self._store.load(self._claim, asked, tuple(self._under_way)) if asked > 0 else []
                 for unfinished in found:
                     self._begin(agents, unfinished)

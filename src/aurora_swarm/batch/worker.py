@@ -172,7 +172,7 @@ class _Worker:
         part = await self._store.share(SHARDS, self._name, held=len(self._owned), want=total, total=total)
         for owned in [each for each in self._owned.values() if not each.drain.is_set()][max(part, 1) :]:
             owned.drain.set()
-        while held < part and self._place.room:
+        while held < part:
             claim = await self._store.claim_any(self._name)
             if claim is None:
                 return
