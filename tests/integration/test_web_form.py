@@ -167,7 +167,7 @@ async def test_without_javascript_a_wrong_answer_is_told_in_its_place(chromium, 
     await card(page, "n").get_by_role("button", name="Send").click()
     assert await asking == 4
     # Nobody can be typing now, so the page looks by itself, also after an answer that came too late.
-    assert 'content="3; url=/"' in await page.content()
+    await expect(page.locator('meta[http-equiv="refresh"]')).to_have_attribute("content", "3; url=/")
     await ask("next", "And now?")
     await expect(card(page, "next")).to_be_visible(timeout=15_000)
 
