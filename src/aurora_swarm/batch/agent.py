@@ -18,12 +18,12 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from aurora_swarm.agents.turns import ToolChoice
+from aurora_swarm.batch.callbacks import OnResult
 from aurora_swarm.batch.loop import run_on_loop
 from aurora_swarm.batch.map_reduce import Planning, run_with_map_reduce
 from aurora_swarm.batch.plan import Sharing
 from aurora_swarm.batch.reduce import Reduction, Summary, run_with_reduce
 from aurora_swarm.batch.run import BatchOptions, Inputs, open_batch, whole_batch
-from aurora_swarm.batch.scheduler import OnResult
 from aurora_swarm.batch.spec import BatchSpec, Compaction, Runtime, Schema, ToolLike, ToolProtocol
 from aurora_swarm.errors import UsageError
 from aurora_swarm.pools.open import Backend

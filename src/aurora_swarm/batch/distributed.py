@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import inspect
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
@@ -18,6 +17,7 @@ from typing import Any
 import msgspec
 
 from aurora_swarm.batch.admitting import Admission
+from aurora_swarm.batch.callbacks import told
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.hoisting import fields_in_common
 from aurora_swarm.batch.plan import Errand, Where, digest_of, packed
@@ -25,7 +25,7 @@ from aurora_swarm.batch.run import BatchOptions, Inputs, chosen_backend, with_ma
 from aurora_swarm.batch.shard_results import read
 from aurora_swarm.batch.spec import BatchSpec
 from aurora_swarm.engines.open import open_engine
-from aurora_swarm.errors import AuroraSwarmError, CallbackError, EngineError, UsageError
+from aurora_swarm.errors import AuroraSwarmError, EngineError, UsageError
 from aurora_swarm.inputs.template import Template
 from aurora_swarm.journal.shards import open_shards
 from aurora_swarm.pools.open import Backend, describe
@@ -273,20 +273,8 @@ class _Driver:
         for tool in tools:
             self._tell(msgspec.structs.replace(tool, index=index) if isinstance(tool, ToolEnded) else tool)
         if self._options.on_result is not None:
-            result = await self._called_back(self._options.on_result, result)
+            result = await told(self._options.on_result, result)
         self._tell(AgentEnded(result))
-        return result
-
-    async def _called_back(
-        self, on_result: Callable[[AgentResult[Any]], object], result: AgentResult[Any]
-    ) -> AgentResult[Any]:
-        try:
-            told = on_result(result)
-            if inspect.isawaitable(told):
-                await told
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything; only this job is affected
-            failure = CallbackError(f"on_result raised {type(error).__name__}: {error}")
-            return msgspec.structs.replace(result, ok=False, error=failure)
         return result
 
     def _tell(self, event: Event) -> None:

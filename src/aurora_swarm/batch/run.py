@@ -14,11 +14,12 @@ from typing_extensions import TypeVar
 
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.compaction import ContextRule
+from aurora_swarm.batch.callbacks import OnResult
 from aurora_swarm.batch.collector import NEW_OBJECTS_ONLY
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.ledger import Ledger
 from aurora_swarm.batch.plan import Sharing
-from aurora_swarm.batch.scheduler import OnResult, WaveScheduler
+from aurora_swarm.batch.scheduler import WaveScheduler
 from aurora_swarm.batch.spec import BatchSpec, Compaction
 from aurora_swarm.batch.warming import Prefetcher, warm
 from aurora_swarm.errors import UsageError

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any
 
-import msgspec
-
 from aurora_swarm.agents.budgets import Purse
 from aurora_swarm.agents.driver import ToolReport, run_agent
 from aurora_swarm.agents.short import ended_at_once, first_call
+from aurora_swarm.batch.callbacks import OnResult, told
 from aurora_swarm.batch.compiler import Job, TaskCompiler
 from aurora_swarm.batch.demand import Entry, Seat, Slots
 from aurora_swarm.batch.ledger import Ledger, Page
 from aurora_swarm.batch.spec import Runtime
 from aurora_swarm.batch.warming import Prefetcher
-from aurora_swarm.errors import CallbackError, StorageError, UsageError
+from aurora_swarm.errors import StorageError, UsageError
 from aurora_swarm.pools.flow import all_finished, as_they_finish
 from aurora_swarm.pools.pool import Pool
 from aurora_swarm.ports.sink import Sink
@@ -27,8 +25,6 @@ from aurora_swarm.values.call import Call
 from aurora_swarm.values.event import AgentEnded, AgentStarted, Event, RunEnded, RunStarted, ToolEnded
 from aurora_swarm.values.message import ToolCall
 from aurora_swarm.values.outcome import AgentResult, Outcome
-
-OnResult = Callable[[AgentResult[Any]], object]
 
 AGENTS_PER_SLOT = 32
 """Agents under way per inference slot at most: those that wait for tools hold no slot, but they hold memory."""
@@ -226,18 +222,8 @@ class WaveScheduler:
 
     async def _finish(self, result: AgentResult[Any]) -> AgentResult[Any]:
         if self._on_result is not None:
-            result = await self._told(self._on_result, result)
+            result = await told(self._on_result, result)
         self._tell(AgentEnded(result))
-        return result
-
-    async def _told(self, on_result: OnResult, result: AgentResult[Any]) -> AgentResult[Any]:
-        try:
-            told = on_result(result)
-            if inspect.isawaitable(told):
-                await told
-        except Exception as error:  # noqa: BLE001 - the user's code may raise anything; only this job is affected
-            failure = CallbackError(f"on_result raised {type(error).__name__}: {error}")
-            return msgspec.structs.replace(result, ok=False, error=failure)
         return result
 
     def _tell(self, event: Event) -> None:
