@@ -6,6 +6,7 @@ where it is at hand, on real vLLM.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ OPTIONS = harness.arguments(
         parser.add_argument("--no-llamacpp", action="store_true", help="without llama.cpp"),
     ],
 )
-ROUNDS = 1 if OPTIONS.quick else 5
+ROUNDS = 2 if OPTIONS.quick else 8
 REAL_PROMPTS = 48 if OPTIONS.quick else 128
 
 GENES = ("TP53", "BRCA1", "EGFR", "KRAS", "MYC", "PTEN", "RB1", "APC")
@@ -63,12 +64,11 @@ async def on_simulated(report: harness.Report) -> None:
 
 
 async def on_real(report: harness.Report, engine: str, endpoints: list[AgentEndpoint]) -> None:
-    """Walls on a real engine, in interleaved rounds on new prompts."""
-    number = 0
+    """Walls on a real engine, in interleaved rounds, each on new prompts: the same both ways."""
+    runs = itertools.count()
 
     def prompts() -> list[str]:
-        nonlocal number
-        number += 1
+        number = next(runs) // 2
         return [f"Run {number}. Describe the gene {GENES[n % 8]}, variant {n}." for n in range(REAL_PROMPTS)]
 
     took = await harness.interleaved(
@@ -91,7 +91,8 @@ async def measure() -> harness.Report:
         "What does putting many prompts in one request save, and what does it cost?",
         f"scatter_gather of {PROMPTS:,} prompts over {SERVERS} simulated servers that hold {HELD} sequences, and of "
         f"{REAL_PROMPTS} prompts over 2 real servers; a fresh pool with its own bundle sizes for every run, median of "
-        f"{ROUNDS} interleaved rounds on new prompts. llama.cpp has no such request: there the pool asks one by one.",
+        f"{ROUNDS} interleaved rounds on new prompts, the same both ways. llama.cpp has no such request: there the "
+        "pool asks one by one.",
         ("engine, requests", "prompts", "HTTP requests", "seconds"),
     )
     harness.pin(harness.CLIENT_CORE)

@@ -264,7 +264,8 @@ class Rounds:
 async def interleaved(cases: Mapping[str, Callable[[], Awaitable[float]]], rounds: int) -> Rounds:
     """Run all cases over some rounds, after one round of warm-up.
 
-    Every round runs every case once, so that whatever slows the machine for a while slows all of them.
+    Every round runs every case once, so that whatever slows the machine for a while slows all of them; every second
+    round in the opposite order, so that what one case leaves behind (a warm cache, a hot core) helps none of them.
 
     Args:
         cases: What to run; each returns its own figure.
@@ -272,7 +273,7 @@ async def interleaved(cases: Mapping[str, Callable[[], Awaitable[float]]], round
     """
     seen: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(rounds + 1):
-        for name, run in cases.items():
+        for name, run in list(cases.items())[:: -1 if number % 2 else 1]:
             value = await run()
             if number:
                 seen[name].append(value)
