@@ -32,8 +32,14 @@ async def unfenced(argument: str) -> None:
     await worker.main(argument)
 
 
+async def unfirst(argument: str) -> None:
+    """A worker whose store lets a later write of a result, or of a turn, take the place of the first."""
+    _without_first_write()
+    await worker.main(argument)
+
+
 async def unguarded(argument: str) -> None:
-    """A worker whose store also lets a later write of a result, or of a turn, take the place of the first."""
+    """A worker whose store does both."""
     _without_fence()
     _without_first_write()
     await worker.main(argument)

@@ -32,6 +32,7 @@ from chaos_of_processes import (  # noqa: E402 - found by the line above
     run_with,
     server_plan,
 )
+from cutting_proxy import CuttingProxy  # noqa: E402
 
 sys.path.remove(str(HERE))
 
@@ -116,6 +117,26 @@ async def test_without_the_fence_it_costs_more(fleet, url, log):
 async def test_without_the_fence_and_the_first_write_results_are_doubled(fleet, url, log):
     report = await chaotic(paused(log), fleet, 300, options(fleet, url, worker="chaos_run_example:unguarded"))
     assert len(report.outputs) > 300
+
+
+@pytest.mark.parametrize("server", ["redis"], indirect=True)
+@pytest.mark.parametrize("worker", ["", "chaos_run_example:unfirst"], ids=["guarded", "without the first write"])
+async def test_writes_whose_answers_are_lost_are_repeated_and_only_the_first_write_keeps_results_single(
+    fleet, server, log, worker
+):
+    """The fence lets a repeated write pass, since its epoch is right: this is what the first write alone guards."""
+    proxy = CuttingProxy(Path(server.url.removeprefix("unix://")), share=0.05)
+    with tempfile.TemporaryDirectory(prefix="r") as folder:
+        path = Path(folder) / "cut.sock"
+        async with proxy.at(path):
+            chosen = options(fleet, f"unix://{path}", **({"worker": worker} if worker else {}))
+            report = await chaotic(Chaos(log, kills=2, every_s=(0.8, 2.0), seed=2), fleet, 300, chosen)
+            proxy.share = 0.0
+    assert proxy.cuts >= 10
+    if worker:
+        assert len(report.outputs) > 300
+    else:
+        check_whole(report, 300)
 
 
 async def test_one_of_four_ray_nodes_is_killed_during_a_thousand_agents(fleet, tmp_path, log):

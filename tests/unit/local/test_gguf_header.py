@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aurora_swarm.errors import ModelUnavailableError
@@ -65,6 +65,7 @@ def test_a_folder_and_a_pipe_are_refused_without_opening_them(tmp_path: Path) ->
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@example(name="~nobody", content=b"")
 @given(name=st.text(min_size=1, max_size=20), content=st.binary(max_size=40))
 def test_no_name_and_no_bytes_end_in_another_error(tmp_path: Path, name: str, content: bytes) -> None:
     for text in (name, file_of(tmp_path, content)):
