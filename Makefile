@@ -32,7 +32,7 @@ docs: dev ## build the documentation into site/, warnings are errors
 	@echo "docs: ok"
 
 pytest: dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2
 
 chaos: dev ## run the long fault tests: every crash, every damaged byte, a thousand kills (half an hour)
 	@$(BIN)/python -m pytest -m chaos

@@ -191,7 +191,7 @@ def test_records_before_and_behind_a_lost_page_are_kept(tmp_path: Path, page: in
     store.close()
 
 
-@pytest.mark.parametrize("present", [{".rebuilt"}, {".rebuilt", ""}, {".rebuilt", "", "-wal"}], ids=str)
+@pytest.mark.parametrize("present", [{".rebuilt"}, {".rebuilt", ""}, {".rebuilt", "", "-wal"}], ids=len)
 def test_an_exchange_that_was_cut_off_is_completed(
     journal: Path, killed_journal: Path, payloads: Payloads, present: set[str]
 ) -> None:

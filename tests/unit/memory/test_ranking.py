@@ -38,7 +38,8 @@ def matches(metadata: Mapping[str, Any], where: Where) -> bool:
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    return float(sum(float(a) * float(b) for a, b in zip(one, other, strict=True)))
+    product = sum(float(a) * float(b) for a, b in zip(one, other, strict=True))
+    return max(-1.0, min(1.0, product))  # unit vectors in single precision are a little longer or shorter
 
 
 def units(vectors: list[tuple[float, ...]]) -> np.ndarray:

@@ -166,7 +166,7 @@ _BAD = [
 ]
 
 
-@pytest.mark.parametrize("answer", [echo, *_BAD], ids=str)
+@pytest.mark.parametrize("answer", [echo, *_BAD], ids=["echo", *map(str, _BAD)])
 @pytest.mark.parametrize("style", ["header", "bearer", "address"])
 async def test_canary_keys_are_in_nothing_that_anybody_sees(answer, style, monkeypatch, caplog):
     """S6 for tools."""
