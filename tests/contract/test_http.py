@@ -14,6 +14,7 @@ import pytest
 from aurora_swarm.errors import ConnectError, UsageError
 from aurora_swarm.testing.faulty_server import OK, Answer, FaultyServer
 from aurora_swarm.testing.http_contract import HttpContract, MakeHttp, always, get
+from aurora_swarm.transports.http_plain import PlainHttp
 from aurora_swarm.transports.http_ry import RyHttp
 
 
@@ -21,6 +22,15 @@ class TestRyHttp(HttpContract):
     @pytest.fixture
     def make_http(self) -> MakeHttp:
         return RyHttp
+
+
+class TestPlainHttp(HttpContract):
+    @pytest.fixture
+    def make_http(self) -> MakeHttp:
+        return PlainHttp
+
+
+CLIENTS = pytest.mark.parametrize("make_http", [RyHttp, PlainHttp])
 
 
 async def test_the_environments_proxy_is_ignored_in_a_fresh_process() -> None:

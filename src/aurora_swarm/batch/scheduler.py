@@ -83,6 +83,7 @@ class WaveScheduler:
         self._api_key = api_key
         self._is_plain = compiler.makes_short_agents and purse is None and compiler.spec.runtime is None
         self._on_result = on_result
+        self._now: Callable[[], float] | None = None
 
     async def results(
         self, inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], total: int | None
@@ -165,7 +166,9 @@ class WaveScheduler:
         """One agent from its beginning. Where it may end at once, as few frames as can be wait for its answer."""
         if not self._is_plain:
             return await self._live(job, seat, page)
-        now = asyncio.get_running_loop().time
+        now = self._now
+        if now is None:  # asking for the loop is a system call, so not for every agent
+            now = self._now = asyncio.get_running_loop().time
         began_s = now()
         outcome = await self._pool.ask(first_call(job.task))
         result = ended_at_once(job.task, outcome, now() - began_s)

@@ -247,9 +247,8 @@ class Flights:
             Pairs of attempt and endpoint; each attempt is named once and never again.
         """
         self._note_ebb(now)
-        means, least_s = self._pace.means, self._policy.floor_s / self._policy.move_gain
-        worth = ((self._worth_s(f, now), f) for f in (*self._late, *self._young))
-        slow = sorted((each for each in worth if each[0] > least_s), key=_by_worth, reverse=True)
+        means = self._pace.means
+        slow = sorted(self._slow(now), key=_by_worth, reverse=True)
         fast = sorted((s, i) for i in places() if (s := means[i]) >= 0) if slow else []
         pairs: list[tuple[Flight, int]] = []
         room = int(self._policy.move_ratio * self.calls) + self._policy.budget_floor - self.moves
@@ -268,11 +267,24 @@ class Flights:
             self._calls_before, self._calls_since = self.calls, now
         self._ebbs = now - self._calls_since >= EBB * self._pace.typical_s / max(len(self), 1)
 
-    def _worth_s(self, flight: Flight, now: float) -> float:
-        """What another endpoint must be quicker than; how long one will take that is late already, nobody knows."""
-        age_s = now - flight.began
-        in_time = age_s <= self._pace.means[flight.index]
-        return self._pace.left_s(flight.index, age_s) / (EBB_GAIN if self._ebbs and in_time else self._policy.move_gain)
+    def _slow(self, now: float) -> list[tuple[float, Flight]]:
+        """Attempts that have some time to go, with what another endpoint must be quicker than for each.
+
+        How long one will take that is late already, nobody knows. Written for speed: it looks at every attempt.
+        """
+        pace, gain = self._pace, self._policy.move_gain
+        means, in_time_gain = pace.means, EBB_GAIN if self._ebbs else gain
+        least_s = self._policy.floor_s / gain
+        slow: list[tuple[float, Flight]] = []
+        for flight in (*self._late, *self._young):
+            age_s, mean_s = now - flight.began, means[flight.index]
+            if age_s > mean_s:
+                worth_s = (pace.left_s(flight.index, age_s) if mean_s < 0 else age_s) / gain
+            else:
+                worth_s = (mean_s - age_s) / in_time_gain
+            if worth_s > least_s:
+                slow.append((worth_s, flight))
+        return slow
 
 
 def _first(flights: Iterable[Flight]) -> Iterator[Flight]:

@@ -20,6 +20,9 @@ from aurora_swarm.values.outcome import Attempt
 from aurora_swarm.values.policy import HedgePolicy
 from aurora_swarm.values.reply import Reply
 
+IDLE_PART = 64
+"""Slots are idle where more than one in so many is free: an answer leaves one for a moment, until the next call."""
+
 LATEST = 0.03
 """Weight of the latest attempt in the share that failed."""
 
@@ -102,7 +105,7 @@ class Races:
         if self.pace.slow or latency_s > SLOW * self.pace.typical_s:
             self._sort(index, now)
         self._ward.answered(index, reply.usage.completion_tokens or 1.0, latency_s, now)
-        if self._admission.free > 0 and not self._admission.waiting:
+        if self._idle_slots:
             self._move(now)
         if self._alarm is None and self.on:  # the first answers tell what is late
             self._set_alarm()
@@ -207,7 +210,8 @@ class Races:
 
     @property
     def _idle_slots(self) -> bool:
-        return self._admission.free > 0 and not self._admission.waiting
+        """Whether slots stay free: more than the answers of a moment leave for whoever asks next."""
+        return self._admission.free * IDLE_PART > len(self.flights) and not self._admission.waiting
 
     def _move(self, now: float) -> None:
         """Nobody waits and slots are free: let idle endpoints race slow ones."""

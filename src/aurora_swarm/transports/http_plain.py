@@ -286,7 +286,7 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[HttpReply] | None = None
         self._timeout_s = 0.0
-        self._fields: list[tuple[bytes, bytes]] = []
+        self._fields: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._is_framed: bool | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -358,13 +358,16 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header is whole."""
-        self._fields.append((name, value))
+        self._fields.setdefault(name.lower(), value)  # of several with one name the first counts
 
     def on_headers_complete(self) -> None:
         """All headers are there."""
-        status = self._parser.get_status_code()
-        names = {name.lower() for name, _ in self._fields}
-        self._is_framed = status in {204, 304} or not names.isdisjoint((b"content-length", b"transfer-encoding"))
+        fields = self._fields
+        self._is_framed = (
+            b"content-length" in fields
+            or b"transfer-encoding" in fields
+            or self._parser.get_status_code() in {204, 304}
+        )
 
     def on_body(self, chunk: bytes) -> None:
         """A piece of the body is there."""
@@ -375,18 +378,19 @@ class _Connection(asyncio.Protocol):
         waiter, status = self._waiter, self._parser.get_status_code()
         if waiter is None or waiter.done() or status < 200:
             return
-        headers = _Headers(self._fields)
-        try:
-            body = _decoded(b"".join(self._body), headers)
-        except zlib.error:
-            waiter.set_exception(BadResponseError("the answer is no gzip", endpoint=self.target.base))
-            return
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if b"content-encoding" in self._fields:
+            try:
+                body = _decoded(body, self._fields[b"content-encoding"])
+            except zlib.error:
+                self._fail(BadResponseError("the answer is no gzip", endpoint=self.target.base))
+                return
         unsent = self._transport.get_write_buffer_size()
         self.is_reusable = bool(self._is_framed) and not unsent and self._parser.should_keep_alive()
-        waiter.set_result(HttpReply(status, body, headers))
+        waiter.set_result(HttpReply(status, body, _Headers(self._fields)))
 
     def _begin_answer(self) -> None:
-        self._fields = []
+        self._fields = {}
         self._body = []
         self._is_framed = None
 
@@ -394,27 +398,23 @@ class _Connection(asyncio.Protocol):
 class _Headers(Mapping[str, str]):
     """Headers of an answer, decoded only when somebody looks: most answers' are never looked at."""
 
-    __slots__ = ("_fields", "_found")
+    __slots__ = ("_fields",)
 
-    def __init__(self, fields: list[tuple[bytes, bytes]]) -> None:
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self._fields = fields
-        self._found: dict[str, str] | None = None
 
     def __getitem__(self, name: str) -> str:
-        if self._found is None:
-            # The first of several counts.
-            self._found = {n.decode("latin-1").lower(): v.decode("latin-1") for n, v in reversed(self._fields)}
-        return self._found[name]
+        return self._fields[name.encode("latin-1", "replace")].decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
-        return iter({name.decode("latin-1").lower(): None for name, _ in self._fields})
+        return (name.decode("latin-1") for name in self._fields)
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._fields)
 
 
-def _decoded(body: bytes, headers: _Headers) -> bytes:
-    if headers.get("content-encoding", "").lower() not in {"gzip", "x-gzip"}:
+def _decoded(body: bytes, encoding: bytes) -> bytes:
+    if encoding.lower() not in {b"gzip", b"x-gzip"}:
         return body
     unzip = zlib.decompressobj(wbits=31)
     whole = unzip.decompress(body) + unzip.flush()

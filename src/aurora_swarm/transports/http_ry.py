@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import resource
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import ry
 
@@ -21,14 +18,21 @@ from aurora_swarm.errors import (
     UsageError,
 )
 from aurora_swarm.ports.http import HttpReply
+from aurora_swarm.transports.connecting import (
+    IDLE_TIMEOUT_S,
+    Places,
+    base_of,
+    closed_client,
+    no_files,
+    no_whole_answer,
+    not_in_time,
+    refused,
+    unknown_host,
+)
 
 NO_PROXY_AT_ALL = "*,0.0.0.0/0,::/0"
 """An explicit proxy switches off those of the environment; this exempts every host from it. ``*`` alone exempts
 names only: addresses need their own ranges."""
-
-IDLE_TIMEOUT_S = 4
-"""Idle connections are dropped before uvicorn drops them (5 s): a request on a connection that the server is just
-closing would be lost."""
 
 _GARBAGE = ("Parse(", "InvalidData", "InvalidInput")
 _HOSTS_AT_FIRST = 16
@@ -49,19 +53,20 @@ class RyHttp:
         connect_timeout_s: Seconds to establish a connection.
         max_connections: Connections in use at most. None, or more than the process may open files
             (``ulimit -n``), means as many as fit.
+        places: Places for connections that are shared with another client, instead of `max_connections`.
 
     Raises:
         UsageError: A number is not positive.
     """
 
-    def __init__(self, *, connect_timeout_s: float = 10.0, max_connections: int | None = None) -> None:
-        if not connect_timeout_s > 0 or (max_connections is not None and max_connections < 1):
-            raise UsageError("connect_timeout_s and max_connections must be above 0")
+    def __init__(
+        self, *, connect_timeout_s: float = 10.0, max_connections: int | None = None, places: Places | None = None
+    ) -> None:
+        if not connect_timeout_s > 0:
+            raise UsageError("connect_timeout_s must be above 0")
         self._connect_timeout_s = connect_timeout_s
-        self.max_connections, self._max_idle = _fitting(max_connections)
-        self._free = self.max_connections
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        self._starved: deque[asyncio.Future[None]] = deque()
+        self._places = places or Places(max_connections)
+        self.max_connections, self._max_idle = self._places.most, self._places.most_idle
         self._drop_at = 0.0
         self._urls: set[str] = set()
         self._hosts: set[str] = set()
@@ -82,11 +87,12 @@ class RyHttp:
             BadResponseError: The answer is not HTTP.
             AttemptTimeoutError: `timeout_s` passed.
         """
-        if self._free:
-            self._free -= 1
+        places = self._places
+        if places.free:
+            places.free -= 1
             left_s = timeout_s
         else:
-            left_s = await self._acquire(url, timeout_s)
+            left_s = await places.acquire(url, timeout_s)
         try:
             try:
                 response = await self._sent(method, url, body, headers, left_s)
@@ -98,7 +104,7 @@ class RyHttp:
         except (ry.ReqwestError, ValueError, TypeError) as error:
             raise _translated(error, url, timeout_s) from None
         finally:
-            self._release()
+            self._places.release()
 
     @asynccontextmanager
     async def stream(
@@ -116,7 +122,7 @@ class RyHttp:
         Raises:
             CallError: As `request` does; the pieces raise it too.
         """
-        left_s = await self._acquire(url, timeout_s)
+        left_s = await self._places.acquire(url, timeout_s)
         try:
             try:
                 response = await self._sent_patiently(method, url, body, headers, left_s)
@@ -128,7 +134,7 @@ class RyHttp:
             finally:
                 await stream.aclose()
         finally:
-            self._release()
+            self._places.release()
 
     async def aclose(self) -> None:
         """Close idle connections now, those in use with their request. May be called twice."""
@@ -140,7 +146,7 @@ class RyHttp:
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], left_s: float
     ) -> Awaitable[ry.Response]:
         if self._closed:
-            raise ConnectError("this client is closed", endpoint=_base(url), remedy="open a new pool")
+            raise closed_client(base_of(url))
         if url not in self._urls:
             self._note(url)
         if headers is not self._headers[0]:
@@ -176,22 +182,13 @@ class RyHttp:
         deadline, pause_s = loop.time() + left_s, _FIRST_PAUSE_S
         while True:
             self._drop_idle(loop.time())
-            await self._until_one_ends(min(pause_s, max(deadline - loop.time(), 0.0)))
+            await self._places.until_one_ends(min(pause_s, max(deadline - loop.time(), 0.0)))
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             try:
                 return await self._sent(method, url, body, headers, max(deadline - loop.time(), 0.001))
             except ry.ReqwestError as error:
                 if not _lacks_files(error) or loop.time() >= deadline:
                     raise
-
-    async def _until_one_ends(self, pause_s: float) -> None:
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._starved.append(ended)
-        try:
-            async with asyncio.timeout(pause_s):
-                await ended
-        except TimeoutError:
-            return
 
     def _drop_idle(self, now: float) -> None:
         """Close idle connections, which hold files; at most every so often."""
@@ -200,45 +197,10 @@ class RyHttp:
             self._plain = self._connect(tls_certs_only=[])
             self._secure = None
 
-    async def _acquire(self, url: str, timeout_s: float) -> float:
-        """Take a connection's place; returns the seconds that are left."""
-        if self._free:
-            self._free -= 1
-            return timeout_s
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await turn
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if turn.done() and not turn.cancelled():  # the place was given in the meantime
-                self._release()
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            problem = f"none of {self.max_connections} connections became free within {timeout_s:.3g} s"
-            raise AttemptTimeoutError(problem, endpoint=_base(url), remedy="allow more connections") from None
-        return max(timeout_s - (loop.time() - started), 0.0)
-
-    def _release(self) -> None:
-        """Hand a connection's place to whoever waits longest."""
-        while self._starved:
-            ended = self._starved.popleft()
-            if not ended.done():
-                ended.set_result(None)
-                break
-        while self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
-
     def _note(self, url: str) -> None:
         """Keep the number of idle connections bounded as hosts become known."""
         self._urls.add(url)
-        self._hosts.add(_base(url))
+        self._hosts.add(base_of(url))
         if len(self._hosts) > self._hosts_planned:
             self._hosts_planned = 2 * len(self._hosts)
             self._plain = self._connect(tls_certs_only=[])
@@ -251,7 +213,7 @@ class RyHttp:
             except ry.ReqwestError:
                 problem = "the certificates that this machine trusts cannot be read"
                 remedy = "install ca-certificates, or name a file of them in SSL_CERT_FILE"
-                raise ConnectError(problem, endpoint=_base(url), remedy=remedy) from None
+                raise ConnectError(problem, endpoint=base_of(url), remedy=remedy) from None
         return self._secure
 
     def _connect(self, *, tls_certs_only: list[ry.Certificate] | None) -> ry.Client:
@@ -295,7 +257,7 @@ class _Stream:
                 return bytes(await self._body.__anext__())
         except TimeoutError:
             problem = f"nothing arrived for {self._idle_timeout_s:.3g} s"
-            raise AttemptTimeoutError(problem, endpoint=_base(self._url)) from None
+            raise AttemptTimeoutError(problem, endpoint=base_of(self._url)) from None
         except ry.ReqwestError as error:
             raise _translated(error, self._url, self._timeout_s) from None
 
@@ -342,27 +304,8 @@ def _duration(seconds: float) -> ry.Duration:
     return ry.Duration(nanos // 1_000_000_000, nanos % 1_000_000_000)
 
 
-def _fitting(wanted: int | None) -> tuple[int, int]:
-    """Connections in use and idle ones that fit into the files this process may open."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        soft = 1 << 20
-    free = max(soft - min(64, soft // 2), 2)
-    busy = min(wanted or free, max(free * 3 // 4, 1))
-    return busy, min(busy, free - busy)
-
-
-def _base(url: str) -> str:
-    """Scheme, host and port: no path, no credentials."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
 def _translated(error: Exception, url: str, timeout_s: float) -> CallError:
-    base = _base(url)
+    base = base_of(url)
     if not isinstance(error, ry.ReqwestError):
         return ConnectError(f"not a request that can be sent: {error}", endpoint=base, remedy="check the address")
     error.without_url()
@@ -370,7 +313,7 @@ def _translated(error: Exception, url: str, timeout_s: float) -> CallError:
     if error.is_connect():
         return _connect_error(error, text, base)
     if error.is_timeout():
-        return AttemptTimeoutError(f"no whole answer within {timeout_s:.3g} s", endpoint=base)
+        return no_whole_answer(base, timeout_s)
     if any(mark in text for mark in _GARBAGE):
         return BadResponseError("the answer is not HTTP", endpoint=base)
     return ConnectionLostError("the connection ended before the answer did", endpoint=base)
@@ -383,14 +326,13 @@ def _lacks_files(error: ry.ReqwestError) -> bool:
 
 def _connect_error(error: ry.ReqwestError, text: str, base: str) -> ConnectError:
     if "Too many open files" in text:
-        remedy = "raise the limit (ulimit -n), or allow fewer connections"
-        return ConnectError("this process has too many open files", endpoint=base, remedy=remedy)
+        return no_files(base)
     if error.is_timeout():
-        return ConnectError("no connection in time", endpoint=base)
+        return not_in_time(base)
     if "dns error" in text:
-        return ConnectError("the host name is unknown", endpoint=base, remedy="check the host's name")
+        return unknown_host(base)
     if "refused" in text:
-        return ConnectError("connection refused", endpoint=base, remedy="check that the server runs there")
+        return refused(base)
     if "ertificate" in text:
         return ConnectError("its certificate is not trusted", endpoint=base)
     return ConnectError(_last_message(text), endpoint=base)

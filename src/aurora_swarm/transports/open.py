@@ -63,9 +63,9 @@ def open_transport(
     if kind not in KINDS:
         raise UsageError(f"{kind!r} is no kind of transport", remedy=f"use one of {', '.join(KINDS)}")
     if http is None:
-        from aurora_swarm.transports.http_ry import RyHttp  # noqa: PLC0415 - loads the HTTP library only now
+        from aurora_swarm.transports.http_plain import PlainHttp  # noqa: PLC0415 - loads the HTTP library only now
 
-        http = RyHttp(connect_timeout_s=connect_timeout_s, max_connections=max_connections)
+        http = PlainHttp(connect_timeout_s=connect_timeout_s, max_connections=max_connections)
     opener = _Opener(http, headers, idle_timeout_s, streamed)
     if kind == MIXED:
         return MixedTransport(_Chooser(opener, api_key, environ or {}), http.aclose)
