@@ -1,5 +1,7 @@
 """Budgets for retries and hedges: never more than share and floor, and never refused while something is left."""
 
+from collections import Counter
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -106,7 +108,8 @@ class HedgingMachine(RuleBasedStateMachine):
 
     @rule(places=st.lists(st.integers(0, 2), max_size=4), forbidden=st.integers(0, 2))
     def movable(self, places, forbidden):
-        pairs = self.flights.movable(self.now, lambda: places, lambda _flight, index: index != forbidden)
+        idle = Counter(places).items()
+        pairs = self.flights.movable(self.now, lambda: idle, lambda _flight, index: index != forbidden)
         assert all(index in places and index != forbidden for _, index in pairs)
         for index in set(places):
             assert sum(chosen == index for _, chosen in pairs) <= places.count(index)

@@ -10,7 +10,7 @@ _FEW = 1000
 """Objects that an interpreter may keep apart by itself."""
 
 _USUAL = (700, 10, 10)
-_PATIENT = (10_000, 10, 3)
+_PATIENT = (50_000, 10, 3)
 """When the collector looks at new, at young and at all objects."""
 
 

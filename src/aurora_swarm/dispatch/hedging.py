@@ -232,7 +232,7 @@ class Flights:
         return max(self._pace.typical_s / surveys, least_s)
 
     def movable(
-        self, now: float, places: Callable[[], Sequence[int]], may: Callable[[Flight, int], bool]
+        self, now: float, places: Callable[[], Iterable[tuple[int, int]]], may: Callable[[Flight, int], bool]
     ) -> list[tuple[Flight, int]]:
         """Attempts that an idle endpoint would finish well before their own: the slowest to the fastest.
 
@@ -240,19 +240,17 @@ class Flights:
 
         Args:
             now: Seconds on the caller's clock.
-            places: Gives idle endpoints, one entry per call that they could take; asked only where that matters.
+            places: Gives idle endpoints, each with how many calls it could take; asked only where that matters.
             may: Whether an attempt may go to an endpoint.
 
         Returns:
             Pairs of attempt and endpoint; each attempt is named once and never again.
         """
         self._note_ebb(now)
-        means = self._pace.means
-        slow = sorted(self._slow(now), key=_by_worth, reverse=True)
-        fast = sorted((s, i) for i in places() if (s := means[i]) >= 0) if slow else []
-        pairs: list[tuple[Flight, int]] = []
         room = int(self._policy.move_ratio * self.calls) + self._policy.budget_floor - self.moves
-        for (worth_s, flight), (mean_s, index) in zip(slow, fast, strict=False):
+        slow = sorted(self._slow(now), key=_by_worth, reverse=True) if room > 0 else []
+        pairs: list[tuple[Flight, int]] = []
+        for (worth_s, flight), (mean_s, index) in zip(slow, self._fastest(places if slow else list), strict=False):
             if len(pairs) >= room or worth_s <= mean_s:
                 break
             if may(flight, index):
@@ -261,6 +259,12 @@ class Flights:
             self.remove(flight)
         self.moves += len(pairs)
         return pairs
+
+    def _fastest(self, places: Callable[[], Iterable[tuple[int, int]]]) -> Iterator[tuple[float, int]]:
+        """Places of endpoints whose pace is known, the fastest first."""
+        means = self._pace.means
+        known = sorted((mean_s, index, free) for index, free in places() if (mean_s := means[index]) >= 0)
+        return ((mean_s, index) for mean_s, index, free in known for _ in range(free))
 
     def _note_ebb(self, now: float) -> None:
         if self.calls != self._calls_before:

@@ -220,10 +220,11 @@ class Races:
         for flight, index in self.flights.movable(now, self._idle, _may_move):
             self._start(flight, index, now)
 
-    def _idle(self) -> list[int]:
-        """Endpoints with free places, one entry per place."""
+    def _idle(self) -> list[tuple[int, int]]:
+        """Endpoints with free places, and how many."""
         limits, share = self._router.limits, self._share
-        return [i for i, load in enumerate(self._router.loads) for _ in range(min(limits[i], share) - load)]
+        places = ((i, min(limits[i], share) - load) for i, load in enumerate(self._router.loads))
+        return [place for place in places if place[1] > 0]
 
     def _start(self, flight: Flight, pin: int | None, now: float) -> None:
         """Give an attempt a rival; a rival that is late itself gives way to another one."""

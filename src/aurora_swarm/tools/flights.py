@@ -71,18 +71,19 @@ class Flight:
         self._waiters: dict[asyncio.Future[Execution], None] = {}
         self._landed = False
         self._coroutine = body(self)
-        self.task = asyncio.get_running_loop().create_task(self._coroutine)
+        self._loop = asyncio.get_running_loop()
+        self.task = self._loop.create_task(self._coroutine)
         self.task.add_done_callback(self._task_done)
         running.add(self)
 
     def arm(self, timeout_s: float) -> None:
         """Let its time begin."""
         self._timeout_s = timeout_s
-        self._timer = asyncio.get_running_loop().call_later(timeout_s, self._expire)
+        self._timer = self._loop.call_later(timeout_s, self._expire)
 
     async def wait(self) -> Execution:
         """How it ended. When the last of those who wait is cancelled, it is too."""
-        waiter: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[Execution] = self._loop.create_future()
         self._waiters[waiter] = None
         try:
             return await waiter
@@ -109,7 +110,7 @@ class Flight:
     def _expire(self) -> None:
         self.is_late = True
         self.task.cancel()
-        self._timer = asyncio.get_running_loop().call_later(GRACE_S, self._give_up)
+        self._timer = self._loop.call_later(GRACE_S, self._give_up)
 
     def _give_up(self) -> None:
         self.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import hashlib
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -120,6 +120,7 @@ class ToolPool:
         self._counts: dict[str, _Counts] = {}
         self._elsewhere = elsewhere
         self._determinants: dict[Hashable, bytes] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def call(self, call: ToolCall, granted: Mapping[str, AnyTool], again: bool = False) -> ToolAnswer:
         """Call a tool.
@@ -133,7 +134,9 @@ class ToolPool:
         Returns:
             The answer; a failure is one too, told in words that help the model.
         """
-        now = asyncio.get_running_loop().time
+        if self._loop is None:  # asking for it is a system call, so not for every call
+            self._loop = asyncio.get_running_loop()
+        now = self._loop.time
         began = now()
         tool = granted.get(call.name)
         counts = self._counts_of(_UNKNOWN if tool is None else call.name)
@@ -146,7 +149,7 @@ class ToolPool:
         if again and tool.effect == "effect":
             counts.in_doubt += 1
             return ToolAnswer(_IN_DOUBT, ok=False, executed=False, latency_s=0.0, in_doubt=True)
-        execution, executed = await self._answer(tool, values, counts)
+        execution, executed = await self._answer(tool, values, counts, now)
         return ToolAnswer(execution.text, execution.ok, executed, now() - began)
 
     def statistics(self) -> dict[str, ToolStatistics]:
@@ -162,12 +165,14 @@ class ToolPool:
         await self._flights.aclose()
         self._threads.close()
 
-    async def _answer(self, tool: AnyTool, values: dict[str, Any], counts: _Counts) -> tuple[Execution, bool]:
+    async def _answer(
+        self, tool: AnyTool, values: dict[str, Any], counts: _Counts, now: Callable[[], float]
+    ) -> tuple[Execution, bool]:
         key = await self._key(tool, values) if tool.effect == "pure" else None
         body = partial(self._execute, tool, values, counts, key)
         if key is None:
             return await self._flights.start(tool.name, body).wait(), True
-        past = self._past.get(key, asyncio.get_running_loop().time())
+        past = self._past.get(key, now())
         if past is not None:
             counts.remembered += 1
             return past, False
@@ -202,7 +207,8 @@ class ToolPool:
         # How old an answer of another process is nobody knows here.
         is_young = not execution.is_borrowed or tool.ttl_s is None
         if key is not None and is_young and (execution.ok or execution.is_final):
-            self._past.put(key, execution, asyncio.get_running_loop().time(), tool.ttl_s)
+            assert self._loop is not None
+            self._past.put(key, execution, self._loop.time(), tool.ttl_s)
         return execution
 
     def _key_elsewhere(self, tool: AnyTool, key: tuple[Any, ...] | None) -> str | None:

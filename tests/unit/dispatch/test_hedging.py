@@ -127,9 +127,9 @@ def test_the_slowest_attempts_move_to_the_fastest_idle_endpoints():
             pace.answered(index, latency_s, 0.0)
     slow, slower, quick = Flight(2, 8.0), Flight(3, 9.0), Flight(0, 9.5)
     flights = table(pace, flights=[slow, slower, quick])
-    pairs = flights.movable(10.0, lambda: [1, 0], lambda flight, index: True)
+    pairs = flights.movable(10.0, lambda: [(1, 1), (0, 1)], lambda flight, index: True)
     assert pairs == [(slower, 0), (slow, 1)]
-    assert flights.movable(10.0, lambda: [1, 0], lambda flight, index: True) == []
+    assert flights.movable(10.0, lambda: [(1, 1), (0, 1)], lambda flight, index: True) == []
 
 
 def test_no_move_without_a_clear_gain_or_beyond_the_share():
@@ -137,9 +137,9 @@ def test_no_move_without_a_clear_gain_or_beyond_the_share():
     for _ in range(32):
         pace.answered(0, 1.0, 0.0)
         pace.answered(1, 1.4, 0.0)
-    assert table(pace, flights=[Flight(1, 0.0)]).movable(0.1, lambda: [0], lambda f, i: True) == []
+    assert table(pace, flights=[Flight(1, 0.0)]).movable(0.1, lambda: [(0, 1)], lambda f, i: True) == []
     pace.answered(1, 500.0, 0.0)
-    assert table(pace, calls=0, flights=[Flight(1, 0.0)]).movable(0.1, lambda: [0], lambda f, i: True) == []
+    assert table(pace, calls=0, flights=[Flight(1, 0.0)]).movable(0.1, lambda: [(0, 1)], lambda f, i: True) == []
 
 
 def test_looking_for_moves_is_rationed():
@@ -157,8 +157,8 @@ def test_a_batch_that_nears_its_end_moves_whatever_would_be_done_earlier_elsewhe
     pace.typical_s = 0.03
     flights = table(pace, flights=[Flight(1, -0.45)])
     flights.calls += 1
-    assert flights.movable(0.0, lambda: [0], lambda f, i: True) == []
-    assert len(flights.movable(EBB * pace.typical_s, lambda: [0], lambda f, i: True)) == 1
+    assert flights.movable(0.0, lambda: [(0, 1)], lambda f, i: True) == []
+    assert len(flights.movable(EBB * pace.typical_s, lambda: [(0, 1)], lambda f, i: True)) == 1
 
 
 def test_an_attempt_that_found_no_place_is_named_again():
@@ -167,6 +167,6 @@ def test_an_attempt_that_found_no_place_is_named_again():
         pace.answered(0, 1.0, 0.0)
     slow = Flight(1, 0.0)
     flights = table(pace, flights=[slow])
-    assert flights.movable(30.0, lambda: [0], lambda f, i: True) == [(slow, 0)]
+    assert flights.movable(30.0, lambda: [(0, 1)], lambda f, i: True) == [(slow, 0)]
     flights.add(slow)
-    assert flights.movable(31.0, lambda: [0], lambda f, i: True) == [(slow, 0)]
+    assert flights.movable(31.0, lambda: [(0, 1)], lambda f, i: True) == [(slow, 0)]
