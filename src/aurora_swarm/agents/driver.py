@@ -27,6 +27,7 @@ async def run_agent(
     purse: Purse | None = None,
     first: Outcome | None = None,
     began_s: float | None = None,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> AgentResult[Any]:
     """Run one agent to its end.
 
@@ -42,6 +43,7 @@ async def run_agent(
         purse: Bounds what is spent; each step is reserved in it before and settled after, also when it fails.
         first: What came of its first call, where that was made already and has a reply.
         began_s: When it began, on the loop's clock; now when None.
+        loop: The running one, for who knows it: asking for it is a system call.
 
     Returns:
         Its result; whatever fails is in it. Cancelling cancels what is under way and is not swallowed; a tool that
@@ -50,14 +52,15 @@ async def run_agent(
     Raises:
         Exception: Whatever `keep` raised; the agent ends there.
     """
-    now = asyncio.get_running_loop().time
+    loop = loop or asyncio.get_running_loop()
+    now = loop.time
     began_s = now() if began_s is None else began_s
     if first is None and purse is None and not recorded and may_be_short(task):
         first = await ask(first_call(task))
         result = ended_at_once(task, first, now() - began_s)
         if result is not None:
             return result
-    agent = LivingAgent(task, ask, use, keep, purse)
+    agent = LivingAgent(task, ask, use, keep, purse, loop=loop)
     if first is not None:
         recorded = await agent.take_up(first)
     answer: Answer | None = None

@@ -15,7 +15,9 @@ GRACE_S = 1.0
 
 
 @types.coroutine
-def endable(awaitable: Awaitable[T], grace_s: float = GRACE_S) -> Generator[Any, Any, T]:
+def endable(
+    awaitable: Awaitable[T], grace_s: float = GRACE_S, *, loop: asyncio.AbstractEventLoop | None = None
+) -> Generator[Any, Any, T]:
     """Await something so that cancelling ends the wait, also where it swallows its cancellation.
 
     Costs no task. What is cancelled is told so and may clean up, awaiting what it needs; after `grace_s` it is closed
@@ -25,11 +27,12 @@ def endable(awaitable: Awaitable[T], grace_s: float = GRACE_S) -> Generator[Any,
     Args:
         awaitable: A coroutine, as a rule.
         grace_s: Seconds for its cleaning up.
+        loop: The running one, for who knows it: asking for it is a system call.
 
     Returns:
         Its result; its exceptions pass.
     """
-    task = asyncio.current_task()
+    task = asyncio.current_task(loop)
     assert task is not None
     farewell = _Farewell(task, grace_s)
     steps = awaitable.__await__()

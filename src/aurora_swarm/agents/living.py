@@ -38,6 +38,7 @@ class LivingAgent:
         use: Calls a tool.
         keep: Makes durable what it hears, or None.
         purse: Bounds what it spends, or None.
+        loop: The running one.
 
     Attributes:
         turns: Model turns taken, as all below also those of the recording.
@@ -52,7 +53,17 @@ class LivingAgent:
         ttft_s: Seconds to the first token of the first reply, where that is known.
     """
 
-    def __init__(self, task: Task, ask: AskModel, use: UseTool, keep: Keep | None, purse: Purse | None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        ask: AskModel,
+        use: UseTool,
+        keep: Keep | None,
+        purse: Purse | None,
+        *,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._loop = loop
         self._task = task
         self._ask = ask
         self._use = use
@@ -193,7 +204,7 @@ class LivingAgent:
         return await (self._run(calls, again) if self._purse is None else self._run_paid(calls, again, self._purse))
 
     async def _run_paid(self, calls: Sequence[ToolCall], again: bool, purse: Purse) -> list[ToolReport]:
-        hold = purse.reserve_tools(len(calls), asyncio.get_running_loop().time())
+        hold = purse.reserve_tools(len(calls), self._loop.time())
         executed = len(calls)
         try:
             reports = await self._run(calls, again)
@@ -205,13 +216,13 @@ class LivingAgent:
     async def _run(self, calls: Sequence[ToolCall], again: bool) -> list[ToolReport]:
         """The reports on calls in their order; no more of them under way at a time than the rules allow."""
         if len(calls) == 1:
-            return [await endable(self._use(calls[0], again))]
+            return [await endable(self._use(calls[0], again), loop=self._loop)]
         reports: dict[int, ToolReport] = {}
         waiting = iter(enumerate(calls))
 
         async def work() -> None:
             for place, call in waiting:
-                reports[place] = await endable(self._use(call, again))
+                reports[place] = await endable(self._use(call, again), loop=self._loop)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -83,7 +83,7 @@ class WaveScheduler:
         self._api_key = api_key
         self._is_plain = compiler.makes_short_agents and purse is None and compiler.spec.runtime is None
         self._on_result = on_result
-        self._now: Callable[[], float] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def results(
         self, inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], total: int | None
@@ -166,9 +166,7 @@ class WaveScheduler:
         """One agent from its beginning. Where it may end at once, as few frames as can be wait for its answer."""
         if not self._is_plain:
             return await self._live(job, seat, page)
-        now = self._now
-        if now is None:  # asking for the loop is a system call, so not for every agent
-            now = self._now = asyncio.get_running_loop().time
+        now = self._the_loop().time
         began_s = now()
         outcome = await self._pool.ask(first_call(job.task))
         result = ended_at_once(job.task, outcome, now() - began_s)
@@ -177,6 +175,11 @@ class WaveScheduler:
         seat.rest()
         seat.near = outcome.endpoint
         return await self._live(job, seat, page, outcome, began_s)
+
+    def _the_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:  # asking for it is a system call, so not for every agent
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     async def _live(
         self, job: Job, seat: Seat, page: Page | None, first: Outcome | None = None, began_s: float | None = None
@@ -207,7 +210,15 @@ class WaveScheduler:
 
         steps, keep = (page.steps, page.keep) if page is not None else ((), None)
         return await run_agent(
-            job.task, ask, use, recorded=steps, keep=keep, purse=self._purse, first=first, began_s=began_s
+            job.task,
+            ask,
+            use,
+            recorded=steps,
+            keep=keep,
+            purse=self._purse,
+            first=first,
+            began_s=began_s,
+            loop=self._the_loop(),
         )
 
     async def _led(self, job: Job, runtime: Runtime) -> AgentResult[Any]:

@@ -51,6 +51,7 @@ class Flight:
         body: Executes; tells failures rather than raising them.
         running: Where it stands for as long as its task runs.
         ended: Called when whoever comes later must not wait for it any more; maybe twice. None when nobody could.
+        loop: The running one.
         is_last: Whether it repeats a failed one, so that its end is the answer of all.
 
     Attributes:
@@ -58,7 +59,16 @@ class Flight:
         is_disowned: Whether nobody wants it any more.
     """
 
-    def __init__(self, name: str, body: Body, running: set[Flight], ended: Ended | None, *, is_last: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        body: Body,
+        running: set[Flight],
+        ended: Ended | None,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_last: bool,
+    ) -> None:
         self.is_last = is_last
         self.is_late = False
         self.is_disowned = False
@@ -71,7 +81,7 @@ class Flight:
         self._waiters: dict[asyncio.Future[Execution], None] = {}
         self._landed = False
         self._coroutine = body(self)
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self.task = self._loop.create_task(self._coroutine)
         self.task.add_done_callback(self._task_done)
         running.add(self)
@@ -156,6 +166,7 @@ class Flights:
     def __init__(self) -> None:
         self._shared: dict[Hashable, Flight] = {}
         self._running: set[Flight] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     def start(self, name: str, body: Body) -> Flight:
@@ -165,7 +176,7 @@ class Flights:
             name: The tool's, for the log.
             body: Executes; tells failures rather than raising them.
         """
-        return Flight(name, body, self._running, None, is_last=False)
+        return Flight(name, body, self._running, None, self._the_loop(), is_last=False)
 
     async def join(self, key: Hashable, name: str, body: Body) -> tuple[Execution, bool]:
         """Execute, or wait for an equal call that executes already.
@@ -184,7 +195,7 @@ class Flights:
             own = flight is None
             if flight is None:
                 ended = partial(self._remove, key)
-                flight = Flight(name, body, self._running, ended, is_last=follows_failure)
+                flight = Flight(name, body, self._running, ended, self._the_loop(), is_last=follows_failure)
                 self._shared[key] = flight
             execution = await flight.wait()
             if execution.ok or execution.is_final or own or flight.is_last or self._closed:
@@ -200,6 +211,11 @@ class Flights:
             for flight in list(self._running):
                 flight.close()
             await self._pending()
+
+    def _the_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:  # asking for it is a system call, so not for every call
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     async def _pending(self) -> bool:
         tasks = [flight.task for flight in self._running]
