@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from aurora_swarm import BatchAgent
 from aurora_swarm.agents.short import first_call
 from aurora_swarm.batch.compiler import TaskCompiler
 from aurora_swarm.batch.spec import BatchSpec
+from aurora_swarm.transports.http_plain import PlainHttp
 from aurora_swarm.transports.openai_chat import OpenAIChatWire
 from aurora_swarm.values.endpoint import AgentEndpoint
 from bare_client import BareClient
@@ -72,6 +74,23 @@ async def bare(endpoints: list[AgentEndpoint], count: int) -> float:
     return count / took
 
 
+async def own(endpoints: list[AgentEndpoint], count: int) -> float:
+    """Requests per second of our HTTP client alone, driven as the bare client is."""
+    http, body, work = PlainHttp(), recorded_body(), iter(range(count))
+    headers = {"content-type": "application/json"}
+
+    async def crew() -> None:
+        for number in work:
+            url = f"{endpoints[number % ENDPOINTS].url}/v1/chat/completions"
+            await http.request("POST", url, body=body(str(number)), headers=headers, timeout_s=60.0)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(crew() for _ in range(WIDTH)))
+    took = time.perf_counter() - began
+    await http.aclose()
+    return count / took
+
+
 async def measure() -> harness.Report:
     """All of them in one run."""
     report = harness.Report(
@@ -85,7 +104,11 @@ async def measure() -> harness.Report:
     )
     with instant_server(ENDPOINTS, content=ANSWER) as endpoints:
         rates = await harness.interleaved(
-            {"bare client": lambda: bare(endpoints, AGENTS), "BatchAgent.run": lambda: agents(endpoints, AGENTS)},
+            {
+                "bare client": lambda: bare(endpoints, AGENTS),
+                "our HTTP client alone": lambda: own(endpoints, AGENTS),
+                "BatchAgent.run": lambda: agents(endpoints, AGENTS),
+            },
             ROUNDS,
         )
         others = {} if OPTIONS.no_peers else {"batch-agent": peer(endpoints)}
@@ -97,6 +120,7 @@ async def measure() -> harness.Report:
     share = rates.ratio("BatchAgent.run", "bare client")
     report.goal("BatchAgent.run, share of the bare client", share, at_least=0.5)
     report.notes.append("batch-agent names one server only.")
+    report.notes.append("The bare client is `ry`, driven as directly as it can be.")
     return report
 
 

@@ -38,6 +38,8 @@ _FIELD = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+: [\t -~]*")
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
 _BY_ITSELF = 65_536
 """A body as long as this is not copied to stand behind its head."""
+_CLOCK_TICK_S = 0.002
+"""A timer may go off so much early: loops count in milliseconds."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 """Between two tries of a request for which this process could open no connection."""
 
@@ -69,6 +71,9 @@ class PlainHttp:
         self._fields: tuple[Mapping[str, str] | None, bytes] = (None, b"")
         self._idle: dict[_Connection, None] = {}
         self._sweeping: asyncio.TimerHandle | None = None
+        self._busy: dict[_Connection, None] = {}
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -105,9 +110,11 @@ class PlainHttp:
                 del self._idle[connection]
             else:
                 timeout_s, connection = await self._connected(target, timeout_s)
-            return await connection.ask(method, target, self._fields[1], body or b"", timeout_s)
+            self._watch(connection, timeout_s)
+            return await connection.ask(method, target, self._fields[1], body or b"")
         finally:
             if connection is not None:
+                self._busy.pop(connection, None)
                 self._give_back(connection)
             places.release()
 
@@ -134,6 +141,9 @@ class PlainHttp:
         """Close idle connections now, those in use with their request. May be called twice."""
         self._closed = True
         self._drop_idle()
+        if self._alarm is not None and not self._busy:
+            self._alarm.cancel()
+            self._alarm = None
         await self._other.aclose()
 
     # -- connections -------------------------------------------------------------------------------------------
@@ -151,8 +161,9 @@ class PlainHttp:
 
     def _enter_loop(self) -> None:
         """What belongs to a loop that is over goes with it."""
-        self._loop, self._sweeping = asyncio.get_running_loop(), None
+        self._loop, self._sweeping, self._alarm = asyncio.get_running_loop(), None, None
         self._idle.clear()
+        self._busy.clear()
         for idle in self._hosts.values():
             idle.clear()
 
@@ -196,6 +207,30 @@ class PlainHttp:
         except UnicodeError:
             raise unknown_host(target.base) from None
         return connection
+
+    def _watch(self, connection: _Connection, timeout_s: float) -> None:
+        """Have a request ended in time. One timer for all of them: most deadlines are far, and are never reached."""
+        assert self._loop is not None
+        deadline = self._loop.time() + timeout_s
+        connection.timeout_s, connection.deadline = timeout_s, deadline
+        self._busy[connection] = None
+        if self._alarm is None or deadline < self._alarm_at:
+            self._set_alarm(deadline)
+
+    def _set_alarm(self, deadline: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        assert self._loop is not None
+        self._alarm, self._alarm_at = self._loop.call_at(deadline, self._end_late_ones), deadline
+
+    def _end_late_ones(self) -> None:
+        assert self._loop is not None
+        now, self._alarm = self._loop.time() + _CLOCK_TICK_S, None
+        for connection in [each for each in self._busy if each.deadline <= now]:
+            del self._busy[connection]
+            connection.expire()
+        if self._busy:
+            self._set_alarm(min(connection.deadline for connection in self._busy))
 
     def _give_back(self, connection: _Connection) -> None:
         """Keep a connection whose answer is whole; end any other."""
@@ -271,11 +306,13 @@ class _Connection(asyncio.Protocol):
     Attributes:
         is_reusable: Whether its answer is whole, and another request may follow.
         since: Since when it is idle, on the loop's clock.
+        deadline: Until when its request must be answered, on the same clock.
+        timeout_s: Seconds that the request had.
     """
 
     __slots__ = (
-        "_body", "_client", "_fields", "_is_framed", "_loop", "_parser", "_timeout_s", "_transport", "_waiter",
-        "is_reusable", "since", "target",
+        "_body", "_client", "_fields", "_is_framed", "_loop", "_parser", "_transport", "_waiter",
+        "deadline", "is_reusable", "since", "target", "timeout_s",
     )  # fmt: skip
 
     def __init__(self, client: PlainHttp, target: _Target) -> None:
@@ -285,20 +322,18 @@ class _Connection(asyncio.Protocol):
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[HttpReply] | None = None
-        self._timeout_s = 0.0
+        self.deadline = self.timeout_s = 0.0
         self._fields: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._is_framed: bool | None = None
         self._parser = httptools.HttpResponseParser(self)
 
-    async def ask(self, method: str, target: _Target, fields: bytes, body: bytes, timeout_s: float) -> HttpReply:
+    async def ask(self, method: str, target: _Target, fields: bytes, body: bytes) -> HttpReply:
         """Send a request and read its answer."""
         if self._transport.is_closing():
             raise ConnectionLostError("the connection ended before the request was sent", endpoint=target.base)
         self.is_reusable = False
-        self._timeout_s = timeout_s
         waiter = self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(timeout_s, self._expire)
         head = b"%s%s%scontent-length: %d\r\n\r\n" % (method.encode(), target.path, fields, len(body))
         if len(body) < _BY_ITSELF:
             self._transport.write(head + body)
@@ -310,7 +345,11 @@ class _Connection(asyncio.Protocol):
             return reply
         finally:
             self._waiter = None
-            timer.cancel()
+
+    def expire(self) -> None:
+        """The time of its request is over."""
+        self._fail(no_whole_answer(self.target.base, self.timeout_s))
+        self.close()
 
     def close(self) -> None:
         """End it at once, so that a server stops what it does for us."""
@@ -337,10 +376,6 @@ class _Connection(asyncio.Protocol):
             self.on_message_complete()
         self.is_reusable = False
         self._fail(ConnectionLostError("the connection ended before the answer did", endpoint=self.target.base))
-
-    def _expire(self) -> None:
-        self._fail(no_whole_answer(self.target.base, self._timeout_s))
-        self.close()
 
     def _fail(self, error: CallError) -> None:
         if self._waiter is not None and not self._waiter.done():
