@@ -221,6 +221,8 @@ def compare_resumed(report: harness.Report, folder: Path, fleet: RemoteFleet) ->
     """A run that is killed, and the same command again."""
     run(folder, stop_at=int(STOPPED_AT * INPUTS))
     kept = whole_lines(folder / "out.jsonl")
+    while fleet.counts().running:  # what was under way at SIGKILL belongs to the killed run
+        time.sleep(0.1)
     asked = fleet.counts().requests
     seen = run(folder)
     check(folder, seen)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aurora_swarm.errors import ConnectError, UsageError
-from aurora_swarm.testing.faulty_server import OK, Answer, FaultyServer
+from aurora_swarm.errors import AttemptTimeoutError, ConnectError, UsageError
+from aurora_swarm.testing.faulty_server import HANG, OK, Answer, FaultyServer
 from aurora_swarm.testing.http_contract import HttpContract, MakeHttp, always, get
 from aurora_swarm.transports.http_plain import PlainHttp
 from aurora_swarm.transports.http_ry import RyHttp
@@ -33,10 +33,83 @@ class TestPlainHttp(HttpContract):
 CLIENTS = pytest.mark.parametrize("make_http", [RyHttp, PlainHttp])
 
 
-async def test_the_environments_proxy_is_ignored_in_a_fresh_process() -> None:
+def imported(client: MakeHttp) -> str:
+    """Imports a client, for a process of its own."""
+    return f"from {client.__module__} import {client.__qualname__} as Client"
+
+
+async def test_an_answer_that_nobody_asked_for_spoils_no_other() -> None:
+    twice = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst"
+    async with FaultyServer(always(Answer(raw=twice + twice.replace(b"first", b"stale")))) as server:
+        http = PlainHttp()
+        for _ in range(3):
+            assert (await get(http, server.url)).body == b"first"
+        await http.aclose()
+    assert server.connections == 3
+
+
+async def test_a_hundred_and_three_comes_before_the_answer() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    async with FaultyServer(always(Answer(raw=hints + answer))) as server:
+        http = PlainHttp()
+        reply = await get(http, server.url)
+        await http.aclose()
+    assert (reply.status, reply.body, "link" in reply.headers) == (200, b"ok", False)
+
+
+async def test_idle_connections_are_closed_after_a_while_and_a_new_one_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aurora_swarm.transports.http_plain.IDLE_TIMEOUT_S", 0.05)
+    async with FaultyServer(always(OK)) as server:
+        http = PlainHttp()
+        await get(http, server.url)
+        await server.until(lambda: server.connections_open == 0)
+        await get(http, server.url)
+        await http.aclose()
+    assert server.connections == 2
+
+
+async def test_the_nearest_deadline_counts_whoever_asked_first() -> None:
+    async with FaultyServer(always(HANG)) as server:
+        http = PlainHttp()
+        patient = asyncio.create_task(get(http, server.url, timeout_s=30))
+        await server.until(lambda: server.requests)
+        for _ in range(2):
+            with pytest.raises(AttemptTimeoutError, match=r"within 0\.05 s"):
+                await get(http, server.url, timeout_s=0.05)
+        assert not patient.done()
+        patient.cancel()
+        await asyncio.wait({patient})
+        await http.aclose()
+
+
+def test_it_may_be_used_from_one_loop_after_another() -> None:
+    http = PlainHttp()
+
+    async def twice() -> list[int]:
+        async with FaultyServer(always(OK)) as server:
+            return [(await get(http, server.url)).status for _ in range(2)]
+
+    assert [asyncio.run(twice()) for _ in range(2)] == [[404, 404]] * 2  # what a well server says to that path
+
+
+@pytest.mark.parametrize("headers", [{"x": "a\r\nevil: 1"}, {"a b": "c"}, {"x": "\u20ac"}])
+async def test_headers_that_are_none_are_refused_before_anything_is_sent(headers: dict[str, str]) -> None:
+    async with FaultyServer(always(OK)) as server:
+        http = PlainHttp()
+        with pytest.raises(ConnectError, match="header"):
+            await http.request("GET", server.url, body=None, headers=headers, timeout_s=5)
+        await http.aclose()
+    assert server.connections == 0
+
+
+@CLIENTS
+async def test_the_environments_proxy_is_ignored_in_a_fresh_process(make_http: MakeHttp) -> None:
     code = (
-        "import asyncio, sys; from aurora_swarm.transports.http_ry import RyHttp\n"
-        "print(asyncio.run(RyHttp().request('GET', sys.argv[1], body=None, headers={}, timeout_s=5)).body)"
+        f"import asyncio, sys; {imported(make_http)}\n"
+        "print(asyncio.run(Client().request('GET', sys.argv[1], body=None, headers={}, timeout_s=5)).body)"
     )
     async with FaultyServer(always(OK)) as proxy, FaultyServer(always(Answer(b"direct"))) as server:
         env = {**os.environ, "HTTP_PROXY": proxy.url, "http_proxy": proxy.url, "ALL_PROXY": proxy.url, "NO_PROXY": ""}
@@ -66,15 +139,19 @@ def few_files(monkeypatch: pytest.MonkeyPatch):
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_connections_fit_into_the_files_that_the_process_may_open(few_files: None) -> None:
-    assert RyHttp(max_connections=1024).max_connections == 24
+@pytest.mark.parametrize("client", [RyHttp, PlainHttp])
+def test_connections_fit_into_the_files_that_the_process_may_open(
+    client: type[RyHttp | PlainHttp], few_files: None
+) -> None:
+    assert client(max_connections=1024).max_connections == 24
 
 
-async def test_idle_connections_stay_within_the_limit_over_many_hosts() -> None:
+@CLIENTS
+async def test_idle_connections_stay_within_the_limit_over_many_hosts(make_http: MakeHttp) -> None:
     servers = [FaultyServer(always(OK)) for _ in range(40)]
     for server in servers:
         await server.start()
-    http = RyHttp(max_connections=8)
+    http = make_http(max_connections=8)
     for server in servers * 3:
         await get(http, server.url)
     for _ in range(100):
@@ -87,9 +164,12 @@ async def test_idle_connections_stay_within_the_limit_over_many_hosts() -> None:
         await server.stop()
 
 
-async def test_too_many_open_files_for_the_whole_time_is_a_connect_error_that_says_what_to_do() -> None:
+@CLIENTS
+async def test_too_many_open_files_for_the_whole_time_is_a_connect_error_that_says_what_to_do(
+    make_http: MakeHttp,
+) -> None:
     async with FaultyServer(always(OK)) as server:
-        http, fresh = RyHttp(), RyHttp()  # the second one has no idle connection whose file it could use
+        http, fresh = make_http(), make_http()  # the second one has no idle connection whose file it could use
         await get(http, server.url)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
@@ -113,17 +193,19 @@ async def test_too_many_open_files_for_the_whole_time_is_a_connect_error_that_sa
         await fresh.aclose()
 
 
+@CLIENTS
 @pytest.mark.parametrize("wrong", [{"connect_timeout_s": 0}, {"max_connections": 0}])
-def test_limits_that_are_none_are_refused(wrong: dict[str, int]) -> None:
+def test_limits_that_are_none_are_refused(make_http: MakeHttp, wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError):
-        RyHttp(**wrong)
+        make_http(**wrong)
 
 
-async def test_plain_http_needs_no_certificates_and_https_says_that_it_does() -> None:
+@CLIENTS
+async def test_plain_http_needs_no_certificates_and_https_says_that_it_does(make_http: MakeHttp) -> None:
     code = (
-        "import asyncio, sys; from aurora_swarm.transports.http_ry import RyHttp\n"
+        f"import asyncio, sys; {imported(make_http)}\n"
         "async def main():\n"
-        "    http = RyHttp()\n"
+        "    http = Client()\n"
         "    get = lambda url: http.request('GET', url, body=None, headers={}, timeout_s=5)\n"
         "    print((await get(sys.argv[1])).body)\n"
         "    try: await get(sys.argv[1].replace('http', 'https'))\n"
@@ -140,9 +222,10 @@ async def test_plain_http_needs_no_certificates_and_https_says_that_it_does() ->
     assert "SSL_CERT_FILE" in output.decode()
 
 
-async def test_a_server_that_speaks_no_tls_is_a_connect_error() -> None:
+@CLIENTS
+async def test_a_server_that_speaks_no_tls_is_a_connect_error(make_http: MakeHttp) -> None:
     async with FaultyServer() as server:
-        http = RyHttp(connect_timeout_s=0.3)
+        http = make_http(connect_timeout_s=0.3)
         with pytest.raises(ConnectError):
             await get(http, server.url.replace("http", "https"))
         await http.aclose()

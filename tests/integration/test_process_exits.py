@@ -26,6 +26,7 @@ IN_FLIGHT = 1000
 CHILD = textwrap.dedent(
     """
     import asyncio, os, signal, sys
+    from aurora_swarm.transports.http_plain import PlainHttp
     from aurora_swarm.transports.http_ry import RyHttp
     from aurora_swarm.transports.open import open_transport
     from aurora_swarm.values.call import Call
@@ -34,7 +35,8 @@ CHILD = textwrap.dedent(
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has background jobs ignore it
     way, port, in_flight, code = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    transport = open_transport("openai", http=RyHttp(max_connections=in_flight))
+    client = {"plain": PlainHttp, "ry": RyHttp}[sys.argv[5]]
+    transport = open_transport("openai", http=client(max_connections=in_flight))
 
     def send(text):
         call = Call((Message("user", text),), model="m")
@@ -68,6 +70,7 @@ CHILD = textwrap.dedent(
     """
 )
 
+CLIENTS = ("plain", "ry")
 WAYS = (
     "closed",
     "open",
@@ -93,11 +96,11 @@ class End(NamedTuple):
     complaints: str
 
 
-async def _exit(server: FaultyServer, way: str, code: int) -> End:
+async def _exit(server: FaultyServer, client: str, way: str, code: int) -> End:
     """Run one process to its end."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-c", CHILD, way, str(server.endpoint.port), str(IN_FLIGHT), str(code)),
+        *("-c", CHILD, way, str(server.endpoint.port), str(IN_FLIGHT), str(code), client),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -112,7 +115,7 @@ async def _exit(server: FaultyServer, way: str, code: int) -> End:
     finally:
         if child.returncode is None:
             child.kill()
-    return End(way, child.returncode == code, child.returncode, complaints.decode())
+    return End(f"{way}, {client}", child.returncode == code, child.returncode, complaints.decode())
 
 
 def _complains(end: End) -> bool:
@@ -129,12 +132,13 @@ async def test_every_process_ends_with_its_own_code_and_none_aborts() -> None:
 
         async def one(number: int) -> End:
             async with gate:
-                return await _exit(server, WAYS[number % len(WAYS)], 10 + number % 90)
+                client = CLIENTS[number // len(WAYS) % len(CLIENTS)]
+                return await _exit(server, client, WAYS[number % len(WAYS)], 10 + number % 90)
 
         ends = await asyncio.gather(*(one(number) for number in range(RUNS)))
     wrong = Counter((end.way, end.returncode) for end in ends if not end.right)
     complaints = [end.complaints[-2000:] for end in ends if _complains(end)]
     assert not wrong, (wrong, complaints)
     assert not complaints
-    interrupted = sum(end.way == "interrupted in flight" for end in ends)
+    interrupted = sum(end.way.startswith("interrupted in flight") for end in ends)
     assert len(server.closed_early) >= interrupted * IN_FLIGHT / 2  # the signal really met requests in flight

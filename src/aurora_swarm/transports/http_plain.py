@@ -94,7 +94,7 @@ class PlainHttp:
             target = self._target(url)
         if target is None or method == "HEAD":
             return await self._other.request(method, url, body=body, headers=headers, timeout_s=timeout_s)
-        places = self._places
+        places, given_s = self._places, timeout_s
         if places.free:
             places.free -= 1
         else:
@@ -110,7 +110,7 @@ class PlainHttp:
                 del self._idle[connection]
             else:
                 timeout_s, connection = await self._connected(target, timeout_s)
-            self._watch(connection, timeout_s)
+            self._watch(connection, timeout_s, given_s)
             return await connection.ask(method, target, self._fields[1], body or b"")
         finally:
             if connection is not None:
@@ -208,11 +208,11 @@ class PlainHttp:
             raise unknown_host(target.base) from None
         return connection
 
-    def _watch(self, connection: _Connection, timeout_s: float) -> None:
+    def _watch(self, connection: _Connection, timeout_s: float, given_s: float) -> None:
         """Have a request ended in time. One timer for all of them: most deadlines are far, and are never reached."""
         assert self._loop is not None
         deadline = self._loop.time() + timeout_s
-        connection.timeout_s, connection.deadline = timeout_s, deadline
+        connection.timeout_s, connection.deadline = given_s, deadline
         self._busy[connection] = None
         if self._alarm is None or deadline < self._alarm_at:
             self._set_alarm(deadline)
