@@ -105,10 +105,11 @@ class PlainHttp:
                 self._enter_loop()
             if headers is not self._fields[0]:
                 self._fields = headers, _lines(headers, target)
-            if target.idle:
-                connection = target.idle.popitem()[0]
-                del self._idle[connection]
-            else:
+            while connection is None and target.idle:
+                idle = target.idle.popitem()[0]
+                del self._idle[idle]
+                connection = idle if idle.is_open else None
+            if connection is None:
                 timeout_s, connection = await self._connected(target, timeout_s)
             self._watch(connection, timeout_s, given_s)
             return await connection.ask(method, target, self._fields[1], body or b"")
@@ -328,9 +329,14 @@ class _Connection(asyncio.Protocol):
         self._is_framed: bool | None = None
         self._parser = httptools.HttpResponseParser(self)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return not self._transport.is_closing()
+
     async def ask(self, method: str, target: _Target, fields: bytes, body: bytes) -> HttpReply:
         """Send a request and read its answer."""
-        if self._transport.is_closing():
+        if not self.is_open:  # a new one that was closed at once
             raise ConnectionLostError("the connection ended before the request was sent", endpoint=target.base)
         self.is_reusable = False
         waiter = self._waiter = self._loop.create_future()
