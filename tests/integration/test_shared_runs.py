@@ -186,14 +186,7 @@ async def test_workers_come_and_go(url, fleet):
         workers.append(asyncio.create_task(work(url, "shared")))
 
     async def begin():
-        while True:
-            try:
-                store = await open_shards(url, run="shared")
-            except UsageError:
-                await asyncio.sleep(0.02)
-            else:
-                await store.aclose()
-                break
+        await (await opened_when_made(url)).aclose()
         workers.extend(asyncio.create_task(work(url, "shared")) for _ in range(2))
 
     beginning = asyncio.create_task(begin())
@@ -204,3 +197,33 @@ async def test_workers_come_and_go(url, fleet):
     assert isinstance(done[0], asyncio.CancelledError)
     assert all(isinstance(count, int) for count in done[1:])
     assert fleet.counts().answered <= 2 * AGENTS + 16
+
+
+@on("sqlite")
+async def test_a_worker_that_comes_when_another_one_has_all_gets_its_part(fleet, url):
+    inputs = [f"job {number}" for number in range(600)]
+    running = asyncio.create_task(collected(shared(fleet, url, inputs, processes=0, max_inflight=4)))
+    store = await opened_when_made(url)
+    workers = [asyncio.create_task(work(url, "shared"))]
+    async with asyncio.timeout(20):
+        while sum((owned := (await store.progress()).owned).values()) < store.plan.shards // 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert len(owned) == 1
+        workers.append(asyncio.create_task(work(url, "shared")))
+        least = store.plan.shards // 4
+        while len(owned := (await store.progress()).owned) < 2 or min(owned.values()) < least:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    check_whole(await running, inputs)
+    ended = await asyncio.gather(*workers)
+    assert min(ended) > len(inputs) // 8
+    await store.aclose()
+
+
+async def opened_when_made(url):
+    """The run's store, once somebody has made the run."""
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                return await open_shards(url, run="shared")
+            except UsageError:
+                await asyncio.sleep(0.02)

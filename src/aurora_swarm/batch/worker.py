@@ -169,7 +169,8 @@ class _Worker:
     async def _take_part(self) -> None:
         total = self._store.plan.shards
         held = sum(not owned.drain.is_set() for owned in self._owned.values())
-        part = await self._store.share(SHARDS, self._name, held=len(self._owned), want=total, total=total)
+        # Nothing is held against others: leases see to it that a shard has one owner, so a part may shrink at once.
+        part = await self._store.share(SHARDS, self._name, held=0, want=total, total=total)
         for owned in [each for each in self._owned.values() if not each.drain.is_set()][max(part, 1) :]:
             owned.drain.set()
         while held < part:
