@@ -234,10 +234,6 @@ def compare_resumed(report: harness.Report, folder: Path, fleet: RemoteFleet) ->
     report.goal("results that were in the file at SIGKILL, and are not resumed", max(0, kept - resumed), at_most=0)
     report.goal("requests of the resumed run beyond one per missing result", max(0, repeated), at_most=4 * ENDPOINTS)
     report.notes.append("Requests of the resumed run include those that ask the servers who they are.")
-    report.notes.append(
-        "A connection takes about 45 KiB, and there are as many as requests under way: memory follows how many of the "
-        f"{IN_FLIGHT} agents happen to be asking at a time, and does not grow with the inputs."
-    )
 
 
 def whole_lines(path: Path) -> int:

@@ -95,14 +95,40 @@ def test_it_may_be_used_from_one_loop_after_another() -> None:
     assert [asyncio.run(twice()) for _ in range(2)] == [[404, 404]] * 2  # what a well server says to that path
 
 
-@pytest.mark.parametrize("headers", [{"x": "a\r\nevil: 1"}, {"a b": "c"}, {"x": "\u20ac"}])
+@pytest.mark.parametrize("headers", [{"x": "a\r\nevil: 1"}, {"a b": "c"}, {"x": "a\0"}])
 async def test_headers_that_are_none_are_refused_before_anything_is_sent(headers: dict[str, str]) -> None:
     async with FaultyServer(always(OK)) as server:
         http = PlainHttp()
-        with pytest.raises(ConnectError, match="header"):
+        with pytest.raises(ConnectError, match="not a request that can be sent"):
             await http.request("GET", server.url, body=None, headers=headers, timeout_s=5)
         await http.aclose()
     assert server.connections == 0
+
+
+@CLIENTS
+async def test_requests_that_wait_for_their_connection_keep_their_own_headers(make_http: MakeHttp) -> None:
+    """A key of one provider must never reach another."""
+    async with FaultyServer(always(Answer(b"ok", delay_s=0.02))) as server:
+        http = make_http(max_connections=3)
+        keys = [{"authorization": f"Bearer {number}"} for number in range(12)]
+        asked = (
+            http.request("POST", server.url, body=key["authorization"].encode(), headers=key, timeout_s=5)
+            for key in keys
+        )
+        await asyncio.gather(*asked)
+        await http.aclose()
+    assert len(server.requests) == 12
+    assert all(request.headers["authorization"].encode() == request.body for request in server.requests)
+
+
+async def test_headers_of_the_callers_replace_ours() -> None:
+    async with FaultyServer(always(OK)) as server:
+        http = PlainHttp()
+        for headers in ({"User-Agent": "mine"}, {"host": "elsewhere.example"}):
+            await http.request("GET", server.url, body=None, headers=headers, timeout_s=5)
+        await http.aclose()
+    first, second = server.requests
+    assert (first.headers["user-agent"], second.headers["host"]) == ("mine", "elsewhere.example")
 
 
 @CLIENTS

@@ -34,7 +34,10 @@ from aurora_swarm.transports.http_ry import RyHttp
 
 _PLAIN = re.compile(r"http://(?:([A-Za-z0-9.-]+)|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{1,5}))?(/[!-~]*)?")
 """An address that needs no rewriting: no credentials, no escapes to add, nothing to guess."""
-_FIELD = re.compile(r"[!#-'*+.0-9A-Z^-z|~-]+: [\t -~]*")
+_FIELD = re.compile(
+    r"(?!(?:host|content-length|transfer-encoding|connection|expect):)[!#-'*+.0-9A-Z^-z|~-]+: [\t -~]*", re.I
+)
+"""A header that is no part of the framing, and holds what a header can."""
 _NO_FILES = (errno.EMFILE, errno.ENFILE)
 _BY_ITSELF = 65_536
 """A body as long as this is not copied to stand behind its head."""
@@ -68,7 +71,7 @@ class PlainHttp:
         self._connect_timeout_s = connect_timeout_s
         self._targets: dict[str, _Target | None] = {}
         self._hosts: dict[tuple[str, int], dict[_Connection, None]] = {}
-        self._fields: tuple[Mapping[str, str] | None, bytes] = (None, b"")
+        self._headers: tuple[Mapping[str, str] | None, bytes | None] = (None, None)
         self._idle: dict[_Connection, None] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._busy: dict[_Connection, None] = {}
@@ -92,7 +95,10 @@ class PlainHttp:
             target = self._targets[url]
         except KeyError:
             target = self._target(url)
-        if target is None or method == "HEAD":
+        if headers is not self._headers[0]:
+            self._headers = headers, _lines(headers)
+        lines = self._headers[1]  # kept here: while this request waits, others come with headers of their own
+        if target is None or lines is None or method == "HEAD":
             return await self._other.request(method, url, body=body, headers=headers, timeout_s=timeout_s)
         places, given_s = self._places, timeout_s
         if places.free:
@@ -103,8 +109,6 @@ class PlainHttp:
         try:
             if self._loop is None or self._loop.is_closed():
                 self._enter_loop()
-            if headers is not self._fields[0]:
-                self._fields = headers, _lines(headers, target)
             while connection is None and target.idle:
                 idle = target.idle.popitem()[0]
                 del self._idle[idle]
@@ -112,7 +116,7 @@ class PlainHttp:
             if connection is None:
                 timeout_s, connection = await self._connected(target, timeout_s)
             self._watch(connection, timeout_s, given_s)
-            return await connection.ask(method, target, self._fields[1], body or b"")
+            return await connection.ask(method, target, lines, body or b"")
         finally:
             if connection is not None:
                 self._busy.pop(connection, None)
@@ -334,13 +338,13 @@ class _Connection(asyncio.Protocol):
         """Whether it can be used."""
         return not self._transport.is_closing()
 
-    async def ask(self, method: str, target: _Target, fields: bytes, body: bytes) -> HttpReply:
+    async def ask(self, method: str, target: _Target, lines: bytes, body: bytes) -> HttpReply:
         """Send a request and read its answer."""
         if not self.is_open:  # a new one that was closed at once
             raise ConnectionLostError("the connection ended before the request was sent", endpoint=target.base)
         self.is_reusable = False
         waiter = self._waiter = self._loop.create_future()
-        head = b"%s%s%scontent-length: %d\r\n\r\n" % (method.encode(), target.path, fields, len(body))
+        head = b"%s%s%scontent-length: %d\r\n\r\n" % (method.encode(), target.path, lines, len(body))
         if len(body) < _BY_ITSELF:
             self._transport.write(head + body)
         else:
@@ -464,15 +468,13 @@ def _decoded(body: bytes, encoding: bytes) -> bytes:
     return whole
 
 
-def _lines(headers: Mapping[str, str], target: _Target) -> bytes:
-    """Headers as they are sent, ours included."""
-    lines = [f"{name}: {value}" for name, value in headers.items()]
-    for line in lines:
-        if not _FIELD.fullmatch(line):
-            name = line.partition(":")[0]
-            problem = f"not a request that can be sent: the header {name!a} holds what a header cannot"
-            raise ConnectError(problem, endpoint=target.base, remedy="take line breaks and special characters out")
-    return "".join(f"{line}\r\n" for line in ("user-agent: aurora-swarm", "accept: */*", *lines)).encode()
+def _lines(headers: Mapping[str, str]) -> bytes | None:
+    """Headers as they are sent; None where the other client had better look at them."""
+    lines = {name.lower(): f"{name}: {value}" for name, value in headers.items()}
+    if not all(map(_FIELD.fullmatch, lines.values())):
+        return None
+    ours = {"user-agent": "user-agent: aurora-swarm", "accept": "accept: */*"}
+    return "".join(f"{line}\r\n" for line in (ours | lines).values()).encode()
 
 
 def _connect_error(error: OSError, base: str) -> CallError:
