@@ -10,8 +10,9 @@ _FEW = 1000
 """Objects that an interpreter may keep apart by itself."""
 
 _USUAL = (700, 10, 10)
-_PATIENT = (50_000, 10, 3)
-"""When the collector looks at new, at young and at all objects."""
+_PATIENT = (50_000, 1, 3)
+"""When the collector looks at new, at young and at all objects: at new ones seldom, as agents hold theirs to the end;
+at young ones after every second look, so that no look is at more than some 400,000."""
 
 
 class NewObjectsOnly:
@@ -19,8 +20,8 @@ class NewObjectsOnly:
 
     A full collection looks at all of it, which takes 30 ms and more in an ordinary process, and a batch of agents
     causes several; with ten thousand agents under way it takes a second. Each is a pause for everybody. So what
-    survives a full collection is not looked at again either: the next one looks at what is newer, some 300,000
-    objects, for 30 ms. Garbage that is older, and consists of circles, waits until the last run has ended. Where the
+    survives a full collection is not looked at again either: the next one looks at what is newer, some 400,000
+    objects, for 30 ms and more. Garbage that is older, and consists of circles, waits until the last run has ended. Where the
     process has told the collector something of the kind itself, nothing is changed.
     """
 
