@@ -21,8 +21,8 @@ class NewObjectsOnly:
     A full collection looks at all of it, which takes 30 ms and more in an ordinary process, and a batch of agents
     causes several; with ten thousand agents under way it takes a second. Each is a pause for everybody. So what
     survives a full collection is not looked at again either: the next one looks at what is newer, some 400,000
-    objects, for 30 ms and more. Garbage that is older, and consists of circles, waits until the last run has ended. Where the
-    process has told the collector something of the kind itself, nothing is changed.
+    objects, for 30 ms and more. Garbage that is older, and consists of circles, waits until the last run has ended.
+    Where the process has told the collector something of the kind itself, nothing is changed.
     """
 
     def __init__(self) -> None:
