@@ -74,6 +74,8 @@ async def open_shared(
         engine = open_engine(sharing.engine, say=options.say) if sharing.processes else None
         if engine is not None:
             stack.push_async_callback(engine.aclose)
+        # Before a worker can see that all inputs of an earlier call have their results, and leave.
+        await store.open_admission()
         admission = Admission(store, inputs, sharing.window)
         tasks = {"admitting": asyncio.create_task(admission.admit())}
         stack.push_async_callback(_end, tasks)
@@ -212,7 +214,8 @@ class _Driver:
         self._options = options
         self._output = output
         self._emit: Callable[[Event], None] | None = Fanout(*options.sinks).emit if options.sinks else None
-        self._before = 0
+        self._before = 0  # outputs to be read that were there when this call began
+        self._kept: set[str] = set()  # of those that were read, whose inputs are not there yet
 
     async def results(self, began: RunStarted) -> AsyncGenerator[AgentResult[Any], None]:
         """Each result once, in the order of the stream."""
@@ -221,14 +224,14 @@ class _Driver:
         self._before = (await self._store.progress()).finished
         try:
             async with aclosing(self._outputs()) as outputs:
-                async for output, index in outputs:
-                    yield await self._told(output, index)
+                async for output, index, resumed in outputs:
+                    yield await self._told(output, index, resumed=resumed)
             finished = True
             await self._let_workers_leave()
         finally:
             self._tell(RunEnded(cancelled=not finished))
 
-    async def _outputs(self) -> AsyncGenerator[tuple[Output, int], None]:
+    async def _outputs(self) -> AsyncGenerator[tuple[Output, int, bool], None]:
         cursor, alone = "", False
         while not self._admission.is_finished:
             self._check()
@@ -238,14 +241,22 @@ class _Driver:
             if not found and self._admission.wants_outputs:
                 found = await self._store.outputs(cursor, READ, wait_s=WAIT_S)
                 cursor = found[-1].cursor if found else cursor
+                self._keep(found)
                 if not found and alone:
                     raise EngineError("the workers ended before every input had a result", remedy="see what they said")
                 alone = self._workers_are_gone() and not found
             for output in found:
-                index = self._admission.place(output)
+                index, resumed = self._admission.place(output), output.result.job in self._kept
+                if index is not None or self._admission.is_whole:
+                    self._kept.discard(output.result.job)
                 if index is not None:
-                    yield output, index
+                    yield output, index, resumed
         self._check()
+
+    def _keep(self, found: list[Output]) -> None:
+        """Remember which outputs are those of an earlier call: the stream begins with them."""
+        self._kept.update(output.result.job for output in found[: self._before])
+        self._before -= min(self._before, len(found))
 
     def _check(self) -> None:
         """Raise what went wrong beside the stream; what inputs raised, once all that were put in have results."""
@@ -265,10 +276,9 @@ class _Driver:
             with suppress(TimeoutError):
                 await asyncio.wait_for(keeping, LEAVE_S)
 
-    async def _told(self, output: Output, index: int) -> AgentResult[Any]:
+    async def _told(self, output: Output, index: int, *, resumed: bool) -> AgentResult[Any]:
         result, tools = read(output.result.payload, index, self._output)
-        result = msgspec.structs.replace(result, key=output.result.job, resumed=self._before > 0)
-        self._before -= self._before > 0
+        result = msgspec.structs.replace(result, key=output.result.job, resumed=resumed)
         self._tell(AgentStarted(index))
         for tool in tools:
             self._tell(msgspec.structs.replace(tool, index=index) if isinstance(tool, ToolEnded) else tool)

@@ -78,6 +78,10 @@ class SqliteShardStore:
             new += await self._write(_admitting(jobs[first : first + _JOBS_PER_COMMIT]))
         return new
 
+    async def open_admission(self) -> None:
+        """Jobs are to come, also where all were in before."""
+        await self._write(ShardFile.open_admission)
+
     async def close_admission(self) -> None:
         """All jobs are in."""
         await self._write(ShardFile.close_admission)

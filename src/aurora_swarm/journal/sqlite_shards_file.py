@@ -103,6 +103,10 @@ class ShardFile:
         self._db.execute("UPDATE runs SET admitted = admitted + ? WHERE id = ?", (new.total(), self._run))
         return new.total()
 
+    def open_admission(self) -> None:
+        """Jobs are to come, also where all were in before."""
+        self._db.execute("UPDATE runs SET whole = 0 WHERE id = ?", (self._run,))
+
     def close_admission(self) -> None:
         """All jobs are in."""
         self._db.execute("UPDATE runs SET whole = 1 WHERE id = ?", (self._run,))

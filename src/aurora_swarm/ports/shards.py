@@ -26,6 +26,9 @@ class ShardStore(Protocol):
     async def admit(self, jobs: Sequence[Job]) -> int:
         """Put jobs in; those whose key is known are left as they are. Returns how many were new."""
 
+    async def open_admission(self) -> None:
+        """Jobs are to come, also where all were in before: whoever works on the run waits for them."""
+
     async def close_admission(self) -> None:
         """All jobs are in."""
 

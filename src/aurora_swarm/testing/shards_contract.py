@@ -87,6 +87,16 @@ class _RunContract:
         await other.release(first)
         assert (await store.progress()).owned == {"a": 1, "b": 1}
 
+    async def test_a_run_that_was_whole_is_not_while_more_jobs_are_to_come(self, shards_factory: ShardsFactory) -> None:
+        store, other = await shards_factory(PLAN), await shards_factory(PLAN)
+        await store.open_admission()
+        await store.close_admission()
+        assert (await other.progress()).whole
+        await store.open_admission()
+        assert not (await other.progress()).whole
+        await store.close_admission()
+        assert (await other.progress()).whole
+
     @pytest.mark.parametrize("key", ODD_KEYS, ids=lambda key: ascii(key[:12]))
     async def test_it_gives_back_exactly_what_it_was_given(self, shards_factory: ShardsFactory, key: str) -> None:
         store = await shards_factory(PLAN)

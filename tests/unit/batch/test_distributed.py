@@ -64,6 +64,18 @@ async def test_the_same_call_asks_nothing_again_also_without_an_id(shared):
     assert not any(result.resumed for result in first)
 
 
+async def test_workers_wait_for_what_is_new_in_a_further_call(shared):
+    await BatchAgent.run("Say {n}", [{"n": n} for n in range(5)], run_id="one", **shared)
+
+    async def slowly():
+        yield {"n": 0}
+        await asyncio.sleep(1.2)  # long enough for workers to start, look, and find that all there is has its result
+        yield {"n": 5}
+
+    again = await BatchAgent.run("Say {n}", slowly(), run_id="one", **shared)
+    assert [(result.ok, result.resumed) for result in again] == [(True, True), (True, False)]
+
+
 async def test_a_failure_is_a_result_with_its_error(shared):
     results = await BatchAgent.run("{n}", [{"n": "good"}, {"n": "refuse me"}], **shared)
     assert [result.ok for result in results] == [True, False]

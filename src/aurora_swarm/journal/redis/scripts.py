@@ -92,6 +92,10 @@ call('SET', P .. 'a:' .. ARGV[1], new, 'EX', 300)
 return new
 """)
 
+REOPEN = Script(f"""{_WITH_RUN}
+return call('HDEL', KEYS[1], 'whole')
+""")
+
 CLOSE = Script(f"""{_WITH_RUN}
 return call('HSET', KEYS[1], 'whole', 1)
 """)
@@ -315,7 +319,7 @@ return {{call('EXISTS', P .. 'h:' .. ARGV[1]), call('GET', P .. 'v:' .. ARGV[1])
 """)
 
 SHARD_SCRIPTS = (
-    *(OPEN, ADMIT, CLOSE, CLAIM, CLAIM_ANY, LOAD, APPLY, RELEASE, PROGRESS),
+    *(OPEN, ADMIT, REOPEN, CLOSE, CLAIM, CLAIM_ANY, LOAD, APPLY, RELEASE, PROGRESS),
     *(SHARE, BEGIN_ANSWER, RENEW_ANSWERS, END_ANSWER, LOOK_FOR_ANSWER),
 )
 

@@ -101,6 +101,10 @@ class RedisShardStore:
             new += await self._call(scripts.ADMIT, secrets.token_hex(8), blob, weight=len(blob))
         return new
 
+    async def open_admission(self) -> None:
+        """Jobs are to come, also where all were in before."""
+        await self._call(scripts.REOPEN)
+
     async def close_admission(self) -> None:
         """All jobs are in."""
         await self._call(scripts.CLOSE)
