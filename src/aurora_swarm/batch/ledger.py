@@ -86,18 +86,22 @@ class Page:
     Attributes:
         result: The result of an earlier run, if it came to one.
         steps: What the agent heard in an earlier run that did not come to a result, from the beginning on.
-        keep: Makes one more thing that it heard durable; None where nothing is kept.
     """
 
     def __init__(self, journal: Journal | None, key: str, index: int, unsaved: list[int], branch: str) -> None:
         self.result: AgentResult[Any] | None = None
         self.steps: tuple[Recorded, ...] = ()
-        self.keep: Keep | None = self._keep if journal is not None else None
         self._journal = journal
         self._key = self._result_key = key
         self._step_key = f"{key}#{branch}"
         self._index = index
         self._unsaved = unsaved
+
+    @property
+    def keep(self) -> Keep | None:
+        """Makes one more thing that it heard durable; None where nothing is kept."""
+        # Made when it is asked for: a page that held its own method would wait for the collector, which lets it wait.
+        return self._keep if self._journal is not None else None
 
     async def read(self, journal: Journal, output: OutputSpec) -> None:
         """Look up the result, and where there is none the turns.

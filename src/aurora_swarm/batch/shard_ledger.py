@@ -9,7 +9,7 @@ import msgspec
 
 from aurora_swarm.agents.driver import Recorded
 from aurora_swarm.agents.structured import OutputSpec
-from aurora_swarm.batch.ledger import Ledger, Page
+from aurora_swarm.batch.ledger import Keep, Ledger, Page
 from aurora_swarm.batch.shard_results import written
 from aurora_swarm.batch.shard_writer import ShardWriter
 from aurora_swarm.batch.stored import decode_heard, encode_heard
@@ -97,7 +97,11 @@ class ShardPage(Page):
         self._has = len(unfinished.turns)
         self.steps = _readable(unfinished.turns)
         self._follows = len(self.steps) == self._has
-        self.keep = self._keep
+
+    @property
+    def keep(self) -> Keep:
+        """Makes one more thing that it heard durable."""
+        return self._keep
 
     async def finish(self, result: AgentResult[Any]) -> AgentResult[Any]:
         """Make a result durable, ok or not."""

@@ -386,6 +386,7 @@ class _Connection(asyncio.Protocol):
             self.on_message_complete()
         self.is_reusable = False
         self._fail(ConnectionLostError("the connection ended before the answer did", endpoint=self.target.base))
+        del self._parser  # which holds our methods: neither would go before the collector came
 
     def _fail(self, error: CallError) -> None:
         if self._waiter is not None and not self._waiter.done():
