@@ -10,9 +10,9 @@ _FEW = 1000
 """Objects that an interpreter may keep apart by itself."""
 
 _USUAL = (700, 10, 10)
-_PATIENT = (50_000, 1, 3)
-"""When the collector looks at new, at young and at all objects: at new ones seldom, as agents hold theirs to the end;
-at young ones after every second look, so that no look is at more than some 400,000."""
+_LEAST, _PER_AGENT, _MOST = 50_000, 64, 400_000
+"""New objects after which the collector looks: no fewer than the agents under way hold, which it would look at in vain
+while they live."""
 
 
 class NewObjectsOnly:
@@ -27,28 +27,50 @@ class NewObjectsOnly:
 
     def __init__(self) -> None:
         self._runs = 0
+        self._agents = 0
         self._is_ours = False
+        self._threshold = _USUAL
 
     @contextmanager
-    def during(self) -> Iterator[None]:
-        """For one run; runs may overlap."""
+    def during(self, agents: int = 0) -> Iterator[None]:
+        """For one run; runs may overlap.
+
+        Args:
+            agents: How many may be under way at a time.
+        """
         if self._runs == 0 and gc.get_freeze_count() < _FEW:
             gc.freeze()
             self._is_ours = True
             gc.callbacks.append(_keep_apart)
-            if gc.get_threshold() == _USUAL:
-                gc.set_threshold(*_PATIENT)
         self._runs += 1
+        self._expect(agents)
         try:
             yield
         finally:
             self._runs -= 1
+            self._expect(-agents)
             if self._runs == 0 and self._is_ours:
                 gc.callbacks.remove(_keep_apart)
                 gc.unfreeze()
                 self._is_ours = False
-                if gc.get_threshold() == _PATIENT:
-                    gc.set_threshold(*_USUAL)
+
+    def _expect(self, agents: int) -> None:
+        """So many agents more are under way: let the collector look less often, or as often as ever after all."""
+        self._agents += agents
+        if self._is_ours and gc.get_threshold() == self._threshold:
+            self._threshold = patience(self._agents) if self._runs else _USUAL
+            gc.set_threshold(*self._threshold)
+
+
+def patience(agents: int) -> tuple[int, int, int]:
+    """When the collector looks at new, at young and at all objects: at new ones seldom, as agents hold theirs to the end.
+
+    At young ones after every second look, so that no look is at more than eight times as many as the first. Pure.
+
+    Args:
+        agents: How many may be under way.
+    """
+    return min(max(_LEAST, _PER_AGENT * agents), _MOST), 1, 3
 
 
 def _keep_apart(phase: str, info: Mapping[str, int]) -> None:

@@ -194,7 +194,8 @@ async def _opened(
         # A journal that holds work has nothing to wait for; and what is spent on nobody's behalf is nobody's to pay.
         if options.warm and purse is None and not journal.statistics().records:
             await warm(pool, compiler.opening, model=compiler.model, agents=_total(inputs))
-        stack.enter_context(NEW_OBJECTS_ONLY.during())
+        total = _total(inputs)
+        stack.enter_context(NEW_OBJECTS_ONLY.during(scheduler.width if total is None else min(scheduler.width, total)))
         yield scheduler
 
 
