@@ -63,9 +63,10 @@ class NewObjectsOnly:
 
 
 def patience(agents: int) -> tuple[int, int, int]:
-    """When the collector looks at new, at young and at all objects: at new ones seldom, as agents hold theirs to the end.
+    """When the collector looks at new, at young and at all objects. Pure.
 
-    At young ones after every second look, so that no look is at more than eight times as many as the first. Pure.
+    At new ones seldom, as agents hold theirs to the end; at young ones after every second look, so that no look is at
+    more than eight times as many as the first.
 
     Args:
         agents: How many may be under way.

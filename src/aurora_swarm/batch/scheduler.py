@@ -51,9 +51,6 @@ class WaveScheduler:
         prefetcher: Has an agent's prefix ready when its tool returns; None for nobody.
         api_key: For a runtime that asks the servers itself.
         on_result: Called with each result once it is durable; may be a coroutine function.
-
-    Attributes:
-        width: Agents under way at a time at most.
     """
 
     def __init__(
@@ -78,15 +75,20 @@ class WaveScheduler:
         limit = max_inflight or pool.concurrency
         self._slots = Slots(limit)
         self._keeps = all(tool.is_quick for tool in compiler.tools.values())
-        self.width = limit if self._keeps else AGENTS_PER_SLOT * limit
+        self._width = limit if self._keeps else AGENTS_PER_SLOT * limit
         if purse is not None and purse.budget.width is not None:
-            self.width = min(self.width, purse.budget.width)
+            self._width = min(self._width, purse.budget.width)
         self._purse = purse
         self._prefetcher = prefetcher
         self._api_key = api_key
         self._is_plain = compiler.makes_short_agents and purse is None and compiler.spec.runtime is None
         self._on_result = on_result
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def width(self) -> int:
+        """Agents under way at a time at most."""
+        return self._width
 
     async def results(
         self, inputs: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]], total: int | None
@@ -103,7 +105,7 @@ class WaveScheduler:
             StorageError: The journal cannot be written. Nothing more is started; what is unsaved is named.
             Exception: Whatever `inputs` raised, after the results of what was under way.
         """
-        flow = as_they_finish(inputs, self._one, width=self.width, gate=self._entry(total))
+        flow = as_they_finish(inputs, self._one, width=self._width, gate=self._entry(total))
         finished = False
         try:
             async for result in flow:
@@ -122,7 +124,7 @@ class WaveScheduler:
         """As `results`, all at the end, in the order of the inputs."""
         finished = False
         try:
-            results = await all_finished(inputs, self._one, width=self.width, gate=self._entry(total))
+            results = await all_finished(inputs, self._one, width=self._width, gate=self._entry(total))
             finished = True
         except StorageError as error:
             error.unsaved = self._ledger.unsaved
