@@ -38,7 +38,8 @@ class WaveScheduler:
 
     Nearly finished agents go first; a new one starts when a slot is free and no started one is ready for it. Where all
     tools are quick an agent keeps its slot while they run: its next turn then finds its own prefix in the engine's
-    slot, which a new agent would have overwritten in the meantime.
+    slot, which a new agent would have overwritten in the meantime. At the end of a batch of known length the last
+    agents are started first (see `demand`), unless engines name their slots: those hold no more conversations.
 
     Args:
         compiler: Makes jobs of inputs.
@@ -76,6 +77,8 @@ class WaveScheduler:
         self._slots = Slots(limit)
         self._keeps = all(tool.is_quick for tool in compiler.tools.values())
         self._width = limit if self._keeps else AGENTS_PER_SLOT * limit
+        if self._keeps and compiler.tools:
+            self._width = 2 * limit  # for those that go first at the end, while others rest between their turns
         if purse is not None and purse.budget.width is not None:
             self._width = min(self._width, purse.budget.width)
         self._purse = purse
@@ -136,7 +139,7 @@ class WaveScheduler:
     def _entry(self, total: int | None) -> Entry:
         urls = tuple(endpoint.url for endpoint in self._pool.endpoints)
         self._tell(RunStarted(total, urls, self._compiler.model))
-        return Entry(self._slots, self._compiler.spec.max_turns)
+        return Entry(self._slots, self._compiler.spec.max_turns, total, lambda: not self._pool.has_slots)
 
     async def _one(self, index: int, values: Mapping[str, Any]) -> AgentResult[Any]:
         seat = Seat(self._slots, keeps=self._keeps)

@@ -86,6 +86,7 @@ class Dispatcher:
 
     Attributes:
         bounds: Sets how many calls an endpoint may have at most, while the dispatcher works.
+        slots: Slots of the endpoints that name any, by index.
 
     Raises:
         NoEndpointsError: `endpoints` is empty.
@@ -144,8 +145,8 @@ class Dispatcher:
         )
         self.bounds = self._ward.bounds
         self._homes = Homes(self._router.loads)
-        self._slots: dict[int, int] = {}
-        self._gate = Gate(self._slots)
+        self.slots: dict[int, int] = {}
+        self._gate = Gate(self.slots)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._now: Callable[[], float] = _no_clock
 
@@ -155,8 +156,8 @@ class Dispatcher:
 
     def inform(self, index: int, info: EndpointInfo) -> None:
         """What a probe learned of an endpoint: one that names its slots gets as many calls at a time, not more."""
-        if info.slots and info.slots > 0 and self._slots.get(index) != info.slots:
-            self._slots[index] = info.slots
+        if info.slots and info.slots > 0 and self.slots.get(index) != info.slots:
+            self.slots[index] = info.slots
             self._ward.slots(index, info.slots)
             if self.bounds.slots_found is not None:
                 self.bounds.slots_found(index, info.slots)
@@ -412,7 +413,7 @@ class Dispatcher:
             outstanding = self.limits.concurrency - self._admission.free
             errand.wish = self._homes.choose(prefix, outstanding, errand.view.__contains__)
         index = errand.wish
-        if index is None or index not in self._slots:
+        if index is None or index not in self.slots:
             return await self._pursue(errand)
         cold, outcome = await self._enter(index, prefix), None
         began = self._now()

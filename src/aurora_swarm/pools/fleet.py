@@ -96,6 +96,12 @@ class Fleet(Generic[PartT]):
         """Calls that may be under way at a time, over all sub-pools together."""
         return self._runtime.dispatcher.limits.concurrency
 
+    @property
+    def has_slots(self) -> bool:
+        """Whether an endpoint of this pool has named its slots: its cache holds as many conversations, not more."""
+        slots = self._runtime.dispatcher.slots
+        return any(member in slots for member in self._members)
+
     def statistics(self) -> PoolStatistics:
         """A frozen snapshot: one record per endpoint of this pool, and the totals of the shared runtime."""
         return self._runtime.dispatcher.statistics(self._members)

@@ -106,3 +106,50 @@ async def test_agents_that_come_and_go_at_random_never_hold_more_slots_than_ther
         for _ in range(3):
             await slots.take(0)
     assert most <= 3
+
+
+# -- the end of a batch ------------------------------------------------------------------------------------------------
+
+
+async def _steps(agents: int, limit: int, turns: int = 2, *, keeps: bool = True, may_ebb: bool = True) -> float:
+    """How long a batch takes whose turns take a second each, and how many turns are its least."""
+    slots = Slots(limit)
+    entry = Entry(slots, turns, agents, lambda: may_ebb)
+
+    async def agent() -> None:
+        if not entry.enter_now():
+            await entry.enter()
+        seat = Seat(slots, keeps=keeps)
+        for turn in range(turns):
+            await seat.take(turns - turn - 1)
+            await asyncio.sleep(1.0)
+            seat.rest()
+        seat.leave()
+
+    began = asyncio.get_running_loop().time()
+    await asyncio.gather(*(agent() for _ in range(agents)))
+    return asyncio.get_running_loop().time() - began
+
+
+@pytest.mark.parametrize(("agents", "limit", "turns"), [(5, 4, 2), (200, 64, 2), (9, 4, 3), (67, 16, 5), (3, 8, 4)])
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_batch_does_not_end_with_few_agents_in_many_slots(agents: int, limit: int, turns: int, keeps: bool) -> None:
+    least = max(-(-agents * turns // limit), turns)
+    assert run_virtual(_steps(agents, limit, turns, keeps=keeps)) == pytest.approx(least)
+
+
+def test_where_engines_hold_few_conversations_the_order_stays() -> None:
+    assert run_virtual(_steps(5, 4, may_ebb=False)) == pytest.approx(4.0)
+
+
+async def test_who_waits_already_when_the_end_comes_is_ordered_anew() -> None:
+    slots, order = Slots(1), list[object]()
+    await slots.take(0)
+    tasks = [asyncio.create_task(_taken(slots, turns_left, order, turns_left)) for turns_left in (1, 3, 2)]
+    await asyncio.sleep(0)
+    slots.ebb()
+    for _ in tasks:
+        slots.give()
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks)
+    assert order == [3, 2, 1]
