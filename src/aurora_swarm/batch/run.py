@@ -24,6 +24,7 @@ from aurora_swarm.batch.spec import BatchSpec, Compaction
 from aurora_swarm.batch.warming import Prefetcher, warm
 from aurora_swarm.errors import UsageError
 from aurora_swarm.journal.open import open_journal
+from aurora_swarm.pools.budgets import length_of
 from aurora_swarm.pools.open import Backend, PoolOptions, Say, open_pool
 from aurora_swarm.pools.pool import Pool
 from aurora_swarm.ports.journal import Journal
@@ -274,9 +275,11 @@ async def context_rule(compaction: Compaction, pool: Pool, max_tokens: int | Non
 
 def _tokens(messages: Sequence[Message]) -> int:
     """Tokens of messages, at most; the same for the same messages, so that a recording can be resumed."""
-    texts = sum(len(message.content.encode("utf-8", "surrogatepass")) for message in messages)
-    calls = sum(len(msgspec.json.encode(call.arguments)) for message in messages for call in message.tool_calls)
-    return (texts + calls) // BYTES_PER_TOKEN + MESSAGE_TOKENS * len(messages)
+    length = length_of(messages)
+    for message in messages:
+        for call in message.tool_calls:
+            length += len(msgspec.json.encode(call.arguments))
+    return length // BYTES_PER_TOKEN + MESSAGE_TOKENS * len(messages)
 
 
 def chosen_backend(options: BatchOptions, settings: Settings) -> Backend:

@@ -20,8 +20,9 @@ WAIT_S = 2.0
 COUNT_S = 5.0
 """Longest wait for an endpoint's tokenizer; afterwards the estimate counts."""
 
-_TEMPLATE, _MOST_PER_CHARACTER = 64, 4
-"""Tokens that a chat template adds, and that a character may be: who needs no more than fits is not looked at."""
+_TEMPLATE, _PER_MESSAGE, _MOST_PER_CHARACTER = 64, 16, 4
+"""Tokens that a chat template adds, to a conversation and to each message, and that a character may be, if it is not
+ASCII: who needs no more than fits is not looked at."""
 
 _LEARN_FIRST, _LEARN_EVERY = 64, 16
 """Of the first calls each one teaches, later one of so many."""
@@ -59,8 +60,9 @@ class BudgetedTransport:
         if sent > _LEARN_FIRST and sent % _LEARN_EVERY:  # as most calls go: nothing to do for them
             need = _TEMPLATE + (call.sampling.max_tokens or 1)
             for message in call.messages:
-                need += _MOST_PER_CHARACTER * len(message.content)
-            if need <= self._roomy.get(id(endpoint), self._sure):
+                content = message.content
+                need += _PER_MESSAGE + (len(content) if content.isascii() else _MOST_PER_CHARACTER * len(content))
+            if need <= self._roomy.get(id(endpoint), self._sure) and not call.tools:  # which stand in the prompt, too
                 return self._inner.send(endpoint, call, timeout_s=timeout_s)
         return self._send(endpoint, call, length_of(call.messages), timeout_s)
 

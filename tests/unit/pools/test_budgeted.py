@@ -89,6 +89,23 @@ def test_without_a_tokenizer_the_estimate_counts_and_learns():
     assert last > exact - 400
 
 
+@pytest.mark.parametrize(
+    ("text", "is_looked_at"), [("word" * 700, False), ("w\u00f6rd" * 700, True), ("word" * 1000, True)]
+)
+def test_later_calls_are_looked_at_where_they_might_not_fit(text, is_looked_at):
+    engine, budget = Engine(), ContextBudget()
+
+    async def main():
+        transport = BudgetedTransport(engine, budget, Facts(engine))
+        for _ in range(81):
+            await transport.send(HERE, call_of(500, 100), timeout_s=60)
+        before = budget.learned
+        await transport.send(HERE, Call((Message("user", text),), "m", Sampling(400)), timeout_s=60)
+        return budget.learned - before
+
+    assert run_virtual(main()) == is_looked_at
+
+
 def test_a_prompt_longer_than_the_context_is_refused_before_it_is_sent():
     engine = Engine()
     with pytest.raises(RequestRejectedError, match="about 5020 tokens, the context holds 4096") as caught:
