@@ -155,7 +155,7 @@ class Dispatcher:
         return self._router.view(members)
 
     def inform(self, index: int, info: EndpointInfo) -> None:
-        """What a probe learned: its endpoint is well; one that names its slots gets as many calls at a time, not more."""
+        """What a probe learned: the endpoint is well; one that names slots gets as many calls at a time, not more."""
         self._ward.seen(index)
         if info.slots and info.slots > 0 and self.slots.get(index) != info.slots:
             self.slots[index] = info.slots
