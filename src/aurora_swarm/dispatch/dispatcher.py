@@ -155,8 +155,7 @@ class Dispatcher:
         return self._router.view(members)
 
     def inform(self, index: int, info: EndpointInfo) -> None:
-        """What a probe learned: the endpoint is well; one that names slots gets as many calls at a time, not more."""
-        self._ward.seen(index)
+        """What a probe learned of an endpoint: one that names its slots gets as many calls at a time, not more."""
         if info.slots and info.slots > 0 and self.slots.get(index) != info.slots:
             self.slots[index] = info.slots
             self._ward.slots(index, info.slots)

@@ -100,11 +100,6 @@ class Ward:
             self._looking += 1
             self._start(self._look(index))
 
-    def seen(self, index: int) -> None:
-        """Somebody else's probe found it well: it need not be looked at before it has its share."""
-        if not self._looking and self._allowed[index] < self._share:
-            self._open((index,), self._share)
-
     def answered(self, index: int, work: float, latency_s: float, now: float) -> None:
         """An endpoint answered one call."""
         load, limit = self._router.loads[index], self._router.limits[index]

@@ -9,7 +9,6 @@ from aurora_swarm.dispatch.dispatcher import Dispatcher, Limits
 from aurora_swarm.values.call import Call
 from aurora_swarm.values.message import Message
 from aurora_swarm.values.policy import RetryPolicy
-from aurora_swarm.values.reply import EndpointInfo
 
 
 def call(text="hi", turns_left=0):
@@ -46,22 +45,6 @@ def test_the_concurrency_limit_holds(fleet):
     busiest, wall = fleet(4, lambda i, t: 1.0, main, concurrency=10)
     assert busiest == 10
     assert wall == pytest.approx(5.0)
-
-
-@pytest.mark.parametrize(("is_known", "at_once"), [(True, 12), (False, 3)])
-def test_an_endpoint_whose_probe_was_answered_before_has_its_share_at_once(fleet, is_known, at_once):
-    async def main(dispatcher, view, world):
-        if is_known:
-            dispatcher.inform(0, EndpointInfo())
-        asking = asyncio.create_task(ask_all(dispatcher, view, 12))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        busy = world.busy
-        await asking
-        return busy, world.probes[0]
-
-    busy, probes = fleet(1, lambda i, t: 1.0, main, concurrency=12)
-    assert (busy, probes) == (at_once, not is_known)
 
 
 def test_a_fast_endpoint_gets_more_work_than_a_slow_one(fleet):
