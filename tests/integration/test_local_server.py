@@ -182,6 +182,13 @@ async def test_a_used_port_is_named_with_the_way_around(config: LocalConfig) -> 
     assert "another port" in caught.value.remedy
 
 
+async def test_a_used_port_is_found_before_the_model_is_looked_at() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ModelUnavailableError, match=f"port {port} on 127.0.0.1 is in use"):
+            await LocalServer(LocalConfig(Path("nowhere.gguf"), "none", port=port)).__aenter__()
+
+
 async def test_truncated_weights_are_refused_with_the_engines_own_words(config: LocalConfig, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     with config.model.open("rb") as whole:

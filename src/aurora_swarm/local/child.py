@@ -11,9 +11,12 @@ import os
 import select
 import signal
 import sys
+import time
 from typing import Any, NoReturn
 
 _LOOK_S = 1.0
+_LOG_S = 0.1
+"""For the engine's thread that writes its log: what went wrong is said there, and the exception says only that."""
 
 
 def main() -> NoReturn:
@@ -27,6 +30,7 @@ def main() -> NoReturn:
     try:
         server = _serve(configuration)
     except Exception as error:  # noqa: BLE001 - whatever the engine raises is told to the parent
+        time.sleep(_LOG_S)
         out.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
         os._exit(1)
     out.write(json.dumps({"address": server.listening_address}) + "\n")

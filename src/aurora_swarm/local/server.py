@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -149,6 +151,8 @@ class LocalServer:
         await self._end_of_log()
 
     async def _start(self) -> None:
+        if _is_taken(self.config.port):
+            raise self._port_in_use()
         # A session of its own: Ctrl-C in a terminal reaches us, and we end the child.
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -194,17 +198,20 @@ class LocalServer:
         return json.dumps(told).encode() + b"\n"
 
     def _failed(self, why: str) -> ModelUnavailableError:
+        if not self.alive and _is_taken(self.config.port):
+            return self._port_in_use()
         log = self._log.decode(errors="replace")
-        if "couldn't bind" in log:
-            return ModelUnavailableError(
-                f"port {self.config.port} on 127.0.0.1 is in use", remedy="give another port, or 0 for a free one"
-            )
         errors = [line.partition(" E ")[2].strip() for line in log.splitlines() if " E " in line]
         # The first error is the cause; llama.cpp then reports the same failure once per layer of its own.
         said = f" ({' '.join(errors[0].split())[:300]})" if errors else ""
         return ModelUnavailableError(
             f"{self.config.model}: the embedded server {why}{said}",
             remedy="check that the file is a whole GGUF model that llama.cpp knows, and that it fits into memory",
+        )
+
+    def _port_in_use(self) -> ModelUnavailableError:
+        return ModelUnavailableError(
+            f"port {self.config.port} on 127.0.0.1 is in use", remedy="give another port, or 0 for a free one"
         )
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
@@ -218,6 +225,22 @@ class LocalServer:
             await asyncio.wait({self._reading}, timeout=_END_S)
             self._reading.cancel()
             await asyncio.wait({self._reading})
+
+
+def _is_taken(port: int) -> bool:
+    """Whether somebody listens on this port of 127.0.0.1.
+
+    Asked before the model is loaded, which takes seconds; and not read from the engine's log, which a thread of its own
+    writes, so that the child may end before the line about the port is out.
+    """
+    with socket.socket() as probe:
+        # Without it, connections that a server left a moment ago would count.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            return error.errno == errno.EADDRINUSE
+    return False
 
 
 def _how_it_ended(code: int) -> str:
