@@ -38,11 +38,11 @@ class CallIds:
 
     def _own(self, call: ToolCall, fallback: str) -> ToolCall:
         identity = call.id if call.id.isascii() and call.id.isprintable() and len(call.id) <= _MAX_NAME else ""
-        more = 0
-        while not identity or _plain(identity) in self._used:
-            identity = f"{fallback}_{more}" if more else fallback
+        plain, more = _plain(identity), 0
+        while not identity or plain in self._used:
+            identity = plain = f"{fallback}_{more}" if more else fallback
             more += 1
-        self._used.add(_plain(identity))
+        self._used.add(plain)
         return call if identity == call.id else ToolCall(identity, call.name, call.arguments)
 
 
@@ -67,7 +67,7 @@ def refusal(call: ToolCall, place: int, names: frozenset[str]) -> str:
 
 def carried(call: ToolCall) -> ToolCall:
     """A call as the conversation has it: a name that servers take, and arguments that JSON can carry."""
-    name = call.name if call.name and _plain(call.name) == call.name else _plain(call.name) or "unknown"
+    name = _plain(call.name) or "unknown"
     arguments = {} if MALFORMED in call.arguments or not _is_json(call) else call.arguments
     if name == call.name and arguments is call.arguments:
         return call
@@ -83,4 +83,6 @@ def _is_json(call: ToolCall) -> bool:
 
 
 def _plain(text: str) -> str:
+    if len(text) <= _MAX_NAME and text.isascii() and text.isidentifier():
+        return text
     return _NOT_PLAIN.sub("_", text)[:_MAX_NAME]

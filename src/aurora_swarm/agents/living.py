@@ -103,7 +103,12 @@ class LivingAgent:
             # Whether tools were begun before the interruption nobody knows, where they are the first step after it.
             again = self._heard > 0
             while True:
-                heard = await (self._asked(step) if isinstance(step, Ask) else self._used(step.calls, again=again))
+                if isinstance(step, Ask):
+                    heard = await self._asked(step)
+                elif self._purse is None:
+                    heard = await self._run(step.calls, again)
+                else:
+                    heard = await self._run_paid(step.calls, again, self._purse)
                 again = False
                 self._note(step, heard)
                 step = turns.send(_words(heard))
@@ -138,8 +143,9 @@ class LivingAgent:
         self._heard += 1
         if not isinstance(heard, Reply):
             self.tool_calls += len(heard)
-            self.tools_executed += sum(report.executed for report in heard)
-            self.in_doubt += sum(report.in_doubt for report in heard)
+            for report in heard:
+                self.tools_executed += report.executed
+                self.in_doubt += report.in_doubt
             return
         assert isinstance(step, Ask)
         self.turns = max(self.turns, step.turn + 1)
@@ -165,8 +171,11 @@ class LivingAgent:
             tools=step.tools,
             tool_choice=step.tool_choice,
         )
-        limit_s = self._task.turn_timeout_s
-        outcome = await (self._placed(call) if limit_s is None else self._within(call, limit_s))
+        limit_s = task.turn_timeout_s
+        if limit_s is not None:
+            outcome = await self._within(call, limit_s)
+        else:  # as few frames as can be wait for the answer
+            outcome = await (self._ask(call) if self._purse is None else self._placed(call))
         self._count(outcome)
         if outcome.reply is None:
             self.turns = max(self.turns, step.turn + 1)
@@ -199,9 +208,6 @@ class LivingAgent:
             raise AgentTimeoutError(problem, remedy="allow more with turn_timeout") from None
 
     # -- using tools -------------------------------------------------------------------------------------------
-
-    async def _used(self, calls: Sequence[ToolCall], *, again: bool) -> list[ToolReport]:
-        return await (self._run(calls, again) if self._purse is None else self._run_paid(calls, again, self._purse))
 
     async def _run_paid(self, calls: Sequence[ToolCall], again: bool, purse: Purse) -> list[ToolReport]:
         hold = purse.reserve_tools(len(calls), self._loop.time())

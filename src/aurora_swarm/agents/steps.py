@@ -91,6 +91,9 @@ class ConstrainedStep:
         Raises:
             InvalidOutputError: It is no step.
         """
+        plain = _plain_step(text)
+        if plain is not None:
+            return Said(plain) if isinstance(plain, str) else ToolCall(call_id, *plain)
         try:
             step = load_json(text)
         except ValueError as error:
@@ -133,6 +136,31 @@ class ConstrainedStep:
             options.append(_object(answer=placed(answer, "answer")))
         schema = options[0] if len(options) == 1 else {"anyOf": options}
         return {**schema, "$defs": definitions} if definitions else schema
+
+
+class _PlainStep(msgspec.Struct, forbid_unknown_fields=True):
+    tool: str | msgspec.UnsetType = msgspec.UNSET
+    arguments: dict[str, str | int | bool | None] | msgspec.UnsetType = msgspec.UNSET
+    answer: str | msgspec.UnsetType = msgspec.UNSET
+
+
+_PLAIN_STEP = msgspec.json.Decoder(_PlainStep)
+
+
+def _plain_step(text: str) -> tuple[str, dict[str, Any]] | str | None:
+    """What most steps say, a call with plain arguments or an answer in words; None where a slower look is needed.
+
+    A key has a colon, so as many colons as keys means no key twice.
+    """
+    try:
+        step = _PLAIN_STEP.decode(text)
+    except (msgspec.MsgspecError, ValueError):  # half a surrogate pair among them
+        return None
+    if step.answer is not msgspec.UNSET:
+        return step.answer if text.count(":") == 1 else None
+    if step.tool is msgspec.UNSET or step.arguments is msgspec.UNSET:
+        return None
+    return (step.tool, step.arguments) if text.count(":") == 2 + len(step.arguments) else None
 
 
 def _object(**properties: Any) -> dict[str, Any]:

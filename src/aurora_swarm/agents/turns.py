@@ -157,12 +157,17 @@ class _Conversing:
         self._retries = 0
         self._has_called = False
         self._must_answer = False
+        self._may_use = False
+        self._may_answer = True
 
     def offer(self) -> Offer:
         """What the next turn is held to."""
         rules = self._rules
         if rules.protocol is None:
             return Offer(rules.output.encoded)
+        is_last = self.turn >= rules.max_turns - 1
+        self._may_use = not is_last and not self._must_answer
+        self._may_answer = is_last or self._has_called or rules.tool_choice == "auto"
         return rules.protocol.offer(may_use=self._may_use, may_answer=self._may_answer, has_called=self._has_called)
 
     def make_fit(self, rule: ContextRule) -> Generator[Step, Heard, None]:
@@ -235,20 +240,6 @@ class _Conversing:
         self._has_called = True
         self._must_answer = False
         self.turn += 1
-
-    @property
-    def _may_use(self) -> bool:
-        """Whether this turn may use tools."""
-        return self._rules.protocol is not None and not self._is_last and not self._must_answer
-
-    @property
-    def _may_answer(self) -> bool:
-        """Whether this turn may answer."""
-        return self._is_last or self._has_called or self._rules.tool_choice == "auto"
-
-    @property
-    def _is_last(self) -> bool:
-        return self.turn >= self._rules.max_turns - 1
 
 
 def _parsed(rules: Rules, text: str) -> Parsed:

@@ -91,22 +91,23 @@ class Seat:
         keeps: Whether it keeps its slot while tools run, until the batch nears its end.
 
     Attributes:
+        held: Whether it has a slot.
         near: The endpoint that answered last, which has the conversation in its cache.
     """
 
-    __slots__ = ("_held", "_keeps", "_slots", "near")
+    __slots__ = ("_keeps", "_slots", "held", "near")
 
     def __init__(self, slots: Slots, *, keeps: bool) -> None:
         self._slots = slots
         self._keeps = keeps
-        self._held = True
+        self.held = True
         self.near: AgentEndpoint | None = None
 
     async def take(self, turns_left: int) -> None:
         """Wait for a slot, unless it has one."""
-        if not self._held:
+        if not self.held:
             await self._slots.take(turns_left)
-            self._held = True
+            self.held = True
 
     def rest(self) -> None:
         """The model has answered."""
@@ -115,8 +116,8 @@ class Seat:
 
     def leave(self) -> None:
         """Give the slot back, if it has one."""
-        if self._held:
-            self._held = False
+        if self.held:
+            self.held = False
             self._slots.give()
 
 

@@ -199,7 +199,8 @@ class WaveScheduler:
         async def ask(call: Call) -> Outcome:
             nonlocal asked
             asked = call
-            await seat.take(call.turns_left)
+            if not seat.held:
+                await seat.take(call.turns_left)
             try:
                 outcome = await self._pool.ask(call, near=seat.near)
             finally:
@@ -213,7 +214,8 @@ class WaveScheduler:
                 answer = await self._prefetcher.waiting(asked, seat.near, call.name, lambda: using)
             else:
                 answer = await using
-            self._tell(ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s))
+            if self._emit is not None:
+                self._emit(ToolEnded(job.task.index, call.name, answer.executed, answer.ok, answer.latency_s))
             return ToolReport(answer.text, answer.executed, answer.in_doubt)
 
         steps, keep = (page.steps, page.keep) if page is not None else ((), None)

@@ -178,10 +178,11 @@ class Dispatcher:
         errand = self._errand((call,), view, pin, strict)
         if call.prefix:
             return await self._ask_with_prefix(errand)
-        if pin is None:
-            index = self._admission.take(errand)
-            if index is not None and await self._attempt(index, errand):
-                return errand.answered(self._now())
+        if pin is not None:
+            errand.renew(self._router.limits[pin] > 0)
+        index = self._admission.take(errand)
+        if index is not None and await self._attempt(index, errand):
+            return errand.answered(self._now())
         return await self._pursue(errand)
 
     async def ask_many(

@@ -193,7 +193,11 @@ class Rooms:
 
 def length_of(messages: Iterable[Message]) -> int:
     """Length of a conversation in bytes of UTF-8, which says more of its tokens than its characters do."""
-    return sum(text_length(message.content) for message in messages)
+    length = 0
+    for message in messages:
+        content = message.content
+        length += len(content) if content.isascii() else text_length(content)
+    return length
 
 
 def text_length(text: str) -> int:

@@ -107,6 +107,7 @@ class Tool(Generic[ParamsT, ReturnT_co]):
         self.ttl_s = ttl_s
         self.batching = batching
         self.grants = dict(grants or {})
+        self._names = tuple(arguments.model_fields)
         self._ungranted = schema_of(arguments)
         self.parameters = with_grants(self._ungranted, self.grants)
         # Shared by copies with other grants: what an agent may ask for does not change what a call does.
@@ -324,7 +325,7 @@ class Tool(Generic[ParamsT, ReturnT_co]):
             model = self.arguments.model_validate(dict(arguments))
         except ValidationError as error:
             raise ArgumentsRefusedError("; ".join(_problems(error))) from None
-        values = {name: getattr(model, name) for name in type(model).model_fields}
+        values = {name: getattr(model, name) for name in self._names}
         for name, granted in self.grants.items():
             # A template that nobody filled in grants nothing.
             if isinstance(granted, str) or str(values[name]) not in granted:

@@ -196,12 +196,11 @@ class ToolPool:
     async def _execute(
         self, tool: AnyTool, values: dict[str, Any], counts: _Counts, key: tuple[Any, ...] | None, flight: Flight
     ) -> Execution:
-        here = partial(self._execute_here, tool, values, counts, flight)
-        known = self._key_elsewhere(tool, key)
-        if known is None or self._elsewhere is None:
-            execution = await here()
+        if self._elsewhere is None or key is None:
+            execution = await self._execute_here(tool, values, counts, flight)
         else:
-            patience_s = tool.timeout_s
+            known, patience_s = self._key_elsewhere(tool, key), tool.timeout_s
+            here = partial(self._execute_here, tool, values, counts, flight)
             execution = await self._elsewhere.once(known, here, ttl_s=tool.ttl_s, patience_s=patience_s)
             counts.elsewhere += execution.is_borrowed
         # How old an answer of another process is nobody knows here.
@@ -211,10 +210,8 @@ class ToolPool:
             self._past.put(key, execution, self._loop.time(), tool.ttl_s)
         return execution
 
-    def _key_elsewhere(self, tool: AnyTool, key: tuple[Any, ...] | None) -> str | None:
-        """What equal calls have in common in all processes; None where they are not shared."""
-        if key is None or self._elsewhere is None:
-            return None
+    def _key_elsewhere(self, tool: AnyTool, key: tuple[Any, ...]) -> str:
+        """What equal calls have in common in all processes."""
         name, identity, encoded, version = key
         determinant = self._determinants.get(identity)
         if determinant is None:

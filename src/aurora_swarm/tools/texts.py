@@ -28,12 +28,12 @@ def as_text(value: object, max_chars: int) -> str:
     Raises:
         ToolFailedError: It cannot be written.
     """
+    if isinstance(value, str):
+        return clean(value, max_chars)
     if inspect.isawaitable(value):
         if inspect.iscoroutine(value):
             value.close()
         raise ToolFailedError("it returned something to be awaited; define it with async def")
-    if isinstance(value, str):
-        return clean(value, max_chars)
     try:
         return clean(to_json(value, fallback=str).decode(), max_chars)
     except ValueError as error:
@@ -45,7 +45,7 @@ def clean(text: str, max_chars: int) -> str:
     """Not much more than so many characters, and no half surrogate pair, which no wire carries."""
     shown = text if len(text) <= max_chars + _SLACK else text[:max_chars]
     note = "" if shown is text else f"\n[cut after {max_chars} of {len(text)} characters]"
-    return shown.encode("utf-8", "replace").decode() + note
+    return (shown if shown.isascii() else shown.encode("utf-8", "replace").decode()) + note
 
 
 def first_tokens(text: str, max_tokens: int, count: CountTokens) -> str:

@@ -135,8 +135,7 @@ class OpenAIChatWire:
     names_model = True
 
     def __init__(self) -> None:
-        self._alike = Call((), "")
-        self._rest = _rest(self._alike, "")
+        self._kinds: dict[tuple[int, int, int, str, str], tuple[Call, bytes]] = {}
 
     def encode(self, call: Call, model: str) -> bytes:
         """The request's body.
@@ -144,17 +143,19 @@ class OpenAIChatWire:
         Raises:
             RequestRejectedError: The call holds text that no JSON can carry.
         """
-        alike = self._alike
-        if (
-            call.sampling is not alike.sampling
-            or call.schema is not alike.schema
-            or call.tools is not alike.tools
-            or call.tool_choice != alike.tool_choice
-            or model != alike.model
-        ):
-            self._alike = alike = _but_for_messages(call, model)
-            self._rest = _rest(alike, model)
-        return b"".join((_HEAD, encoded(wire_messages(call.messages)), self._rest))
+        kind = id(call.sampling), id(call.schema), id(call.tools), call.tool_choice, model
+        known = self._kinds.get(kind)
+        if known is None:
+            known = self._kinds_with(kind, call, model)
+        return b"".join((_HEAD, encoded(wire_messages(call.messages)), known[1]))
+
+    def _kinds_with(self, kind: tuple[int, int, int, str, str], call: Call, model: str) -> tuple[Call, bytes]:
+        """What follows the messages of one kind of call, remembered with what gave the kind its identity."""
+        if len(self._kinds) >= _MOST_KINDS:
+            self._kinds.clear()
+        alike = _but_for_messages(call, model)
+        known = self._kinds[kind] = alike, _rest(alike, model)
+        return known
 
     def encode_stream(self, call: Call, model: str) -> bytes:
         """The request's body for a streamed answer, its usage included.
@@ -335,6 +336,8 @@ def wire_messages(messages: Sequence[Message]) -> list[Message | _AssistantMessa
 
 
 _HEAD = b'{"messages":'
+_MOST_KINDS = 64
+"""Kinds of calls remembered: the turns of a batch's agents are of two or three, interleaved."""
 
 
 def _but_for_messages(call: Call, model: str) -> Call:

@@ -7,10 +7,11 @@ import pytest
 from pydantic import BaseModel
 
 from aurora_swarm import Tool, errors
+from aurora_swarm.agents.protocol import Said
 from aurora_swarm.agents.steps import ConstrainedStep
 from aurora_swarm.agents.structured import OutputSpec
 from aurora_swarm.agents.turns import Ask, Rules, UseTools, converse
-from aurora_swarm.values.message import Message
+from aurora_swarm.values.message import Message, ToolCall
 from aurora_swarm.values.reply import Reply
 
 
@@ -126,6 +127,46 @@ def test_replaying_what_was_heard_leads_to_the_same_step():
      '{"answer": 1, "tool": "look"}', '{"tool": "look", "arguments": {}, "more": 1}'],
 )  # fmt: skip
 def test_what_is_no_step_is_told_so(text):
+    with pytest.raises(errors.InvalidOutputError):
+        ConstrainedStep([look], OUT).parse(text, call_id="c")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"name": "a: b", "more": '{"x": 1}'},
+        {"name": True, "count": 2**70, "nothing": None},
+        {"deep": [1, {"x": 2.5}]},
+        {"share": 1.0},
+        {"name": "caf\u00e9 \U0001f600 \ud800"},
+    ],
+)
+def test_a_call_is_read_the_same_whatever_its_arguments_are(arguments):
+    text = json.dumps({"tool": "look", "arguments": arguments}, indent=1)
+    assert ConstrainedStep([look], OUT).parse(text, call_id="c") == ToolCall("c", "look", arguments)
+
+
+@pytest.mark.parametrize("answer", ["", "yes", "no: {}", 1, 2.5, None, ["a"], {"answer": "b"}])
+def test_an_answer_is_read_the_same_whatever_it_is(answer):
+    said = ConstrainedStep([look], OUT).parse(json.dumps({"answer": answer}), call_id="c")
+    assert said == Said(answer if isinstance(answer, str) else json.dumps(answer))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"tool": "look", "tool": "other", "arguments": {}}',
+        '{"tool": "look", "arguments": {"name": "a", "name": "b"}}',
+        '{"tool": "look", "arguments": {"name": "a:b", "name": "b"}}',
+        '{"answer": "a", "answer": "b"}',
+        '{"answer": "a", "tool": "look", "arguments": {}}',
+        '{"tool": "look"}',
+        '{"tool": "look", "arguments": {}, "more": 1}',
+        "{}",
+    ],
+)
+def test_a_step_that_says_two_things_or_half_of_one_is_none(text):
     with pytest.raises(errors.InvalidOutputError):
         ConstrainedStep([look], OUT).parse(text, call_id="c")
 

@@ -145,11 +145,13 @@ def test_swapping_a_folder_for_a_link_while_it_is_read_leads_nowhere(tree, tmp_p
     thread.start()
     seen = set()
     try:
-        for _ in range(3000):
+        for attempt in range(300_000):
             try:
                 seen.add(read(tree, "swap/secret.txt"))
             except RefusedPathError:
                 seen.add("refused")
+            if attempt >= 3000 and len(seen) > 1:  # on a busy machine the threads take long turns
+                break
     finally:
         stop.set()
         thread.join()

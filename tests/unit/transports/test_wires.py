@@ -92,6 +92,16 @@ def test_chat_sends_sampling_and_schema() -> None:
     assert "stream" not in body
 
 
+def test_kinds_of_calls_take_turns_on_one_wire() -> None:
+    wire = OpenAIChatWire()
+    schemas = [None, *(msgspec.Raw(b'{"maximum": %d}' % number) for number in range(100))]
+    for _ in range(2):
+        for schema in schemas:
+            call = Call((Message("user", "x"),), schema=schema, sampling=Sampling(seed=len(schema or b"")))
+            assert wire.encode(call, "m") == OpenAIChatWire().encode(call, "m")
+            assert (schema is None) == (b"maximum" not in wire.encode(call, "m"))
+
+
 def test_a_streamed_chat_asks_for_its_usage() -> None:
     body = sent(OpenAIChatWire().encode_stream(Call((USER,)), "m"))
     assert body["stream"] is True
