@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,6 +20,7 @@ import pytest
 from aurora_swarm.errors import AttemptTimeoutError, ConnectError, UsageError
 from aurora_swarm.testing.faulty_server import HANG, OK, Answer, FaultyServer
 from aurora_swarm.testing.http_contract import HttpContract, MakeHttp, always, get
+from aurora_swarm.transports.connecting import Turns
 from aurora_swarm.transports.http_plain import PlainHttp
 from aurora_swarm.transports.http_ry import RyHttp
 
@@ -46,6 +53,84 @@ async def test_an_answer_that_nobody_asked_for_spoils_no_other() -> None:
             assert (await get(http, server.url)).body == b"first"
         await http.aclose()
     assert server.connections == 3
+
+
+@contextmanager
+def nobody_accepts() -> Iterator[str]:
+    """The address of a socket whose queue is full: no connection is refused there, and none comes about."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+
+async def test_a_connection_that_does_not_come_about_ends_in_time_and_cancels_nobody() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    http = PlainHttp(connect_timeout_s=0.1)
+    with nobody_accepts() as url:
+        with pytest.raises(ConnectError, match="no connection in time"):
+            await get(http, url, timeout_s=10)
+        with pytest.raises(AttemptTimeoutError, match=r"within 0\.05 s"):
+            await get(http, url, timeout_s=0.05)
+    assert not task.cancelling()
+    await http.aclose()
+
+
+async def test_who_is_cancelled_while_a_connection_comes_about_is_cancelled() -> None:
+    http = PlainHttp()
+    with nobody_accepts() as url:
+        waiting = asyncio.create_task(get(http, url, timeout_s=10))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await get(http, url, timeout_s=10)
+    await http.aclose()
+
+
+async def test_a_cancellation_counts_although_the_time_is_over_too() -> None:
+    http = PlainHttp(connect_timeout_s=0.02)
+    with nobody_accepts() as url:
+        waiting = asyncio.create_task(get(http, url, timeout_s=10))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.021, waiting.cancel)
+        time.sleep(0.05)  # noqa: ASYNC251 - both are due in one turn of the loop
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    await http.aclose()
+
+
+async def test_only_so_many_begin_in_one_turn_of_the_loop_and_in_order() -> None:
+    turns, begun = Turns(2, asyncio.get_running_loop()), list[int]()
+
+    async def begin(number: int) -> None:
+        await turns.mine()
+        begun.append(number)
+
+    tasks = [asyncio.create_task(begin(number)) for number in range(7)]
+    tasks[3].cancel()
+    seen = []
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(0)
+        seen.append(len(begun))
+    assert begun == [0, 1, 2, 4, 5, 6]
+    assert max(after - before for before, after in pairwise([0, *seen])) == 2
+    await begin(7)
+    assert begun[-1] == 7
+
+
+async def test_a_connection_that_comes_free_while_others_begin_is_used() -> None:
+    async with FaultyServer(always(OK)) as server:
+        http = PlainHttp()
+        await asyncio.gather(*(get(http, server.url) for _ in range(1_500)))
+        await http.aclose()
+    assert 1 <= server.connections < 1_500
 
 
 async def test_a_hundred_and_three_comes_before_the_answer() -> None:
@@ -197,6 +282,7 @@ async def test_too_many_open_files_for_the_whole_time_is_a_connect_error_that_sa
     async with FaultyServer(always(OK)) as server:
         http, fresh = make_http(), make_http()  # the second one has no idle connection whose file it could use
         await get(http, server.url)
+        gc.collect()  # what other tests left behind must not free a file in the middle of this one
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         highest = max(int(entry.name) for entry in Path("/proc/self/fd").iterdir())
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 8, hard))

@@ -93,7 +93,7 @@ class Races:
         """An attempt was sent that may get a rival, or found none and may get one later."""
         errand.flying = True
         self.flights.add(errand)
-        if self._alarm is None:
+        if self._alarm is None and self.pace.overdue_s is not None:
             self._set_alarm()
 
     def note_answer(self, index: int, reply: Reply, began: float, now: float) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import resource
+import socket
 from collections import deque
 from urllib.parse import urlsplit
 
-from aurora_swarm.errors import AttemptTimeoutError, ConnectError, UsageError
+from aurora_swarm.errors import AttemptTimeoutError, CallError, ConnectError, UsageError
 
 IDLE_TIMEOUT_S = 4
 """Idle connections are dropped before uvicorn drops them (5 s): a request on a connection that the server is just
@@ -88,6 +90,76 @@ class Places:
             return
 
 
+class Turns:
+    """Lets only so many begin in one turn of the event loop, in the order in which they came.
+
+    Thousands of connections begun in one turn keep the first request from being sent until the last one is begun.
+
+    Args:
+        most: How many.
+        loop: The running one.
+    """
+
+    def __init__(self, most: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._most = most
+        self._left = most
+        self._loop = loop
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_due = False
+
+    async def mine(self) -> None:
+        """Wait until it is one's turn."""
+        if not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._next)
+        if self._left:
+            self._left -= 1
+            return
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next(self) -> None:
+        self._left = self._most
+        while self._left and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                self._left -= 1
+        self._is_due = self._left < self._most
+        if self._is_due:
+            self._loop.call_soon(self._next)
+
+
+class Attempt:
+    """An attempt to connect, which ends in time as in `asyncio.timeout`, but without a timer of its own.
+
+    Args:
+        loop: The running one.
+
+    Attributes:
+        deadline: Until when it may last, on the loop's clock.
+    """
+
+    __slots__ = ("_before", "_is_late", "_task", "deadline")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self.deadline = 0.0
+        self._task = task
+        self._before = task.cancelling()
+        self._is_late = False
+
+    def expire(self) -> None:
+        """Its time is over: its task is woken by a cancellation."""
+        self._is_late = self._task.cancel()
+
+    def is_ours(self) -> bool:
+        """Whether the task was cancelled because of the time, and by nobody else; that is taken back."""
+        return self._is_late and self._task.uncancel() <= self._before
+
+
 def base_of(url: str) -> str:
     """Scheme, host and port: no path, no credentials."""
     try:
@@ -121,6 +193,16 @@ def unknown_host(base: str) -> ConnectError:
 def refused(base: str) -> ConnectError:
     """Nobody listens there."""
     return ConnectError("connection refused", endpoint=base, remedy="check that the server runs there")
+
+
+def connect_error(error: OSError, base: str) -> CallError:
+    """What the system said of a connection that did not come about."""
+    text = str(error)
+    if isinstance(error, socket.gaierror):
+        return unknown_host(base)
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in text:
+        return refused(base)
+    return ConnectError(error.strerror or text[:200] or "no connection", endpoint=base)
 
 
 def no_whole_answer(base: str, timeout_s: float) -> AttemptTimeoutError:

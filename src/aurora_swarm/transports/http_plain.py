@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-import socket
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -18,16 +17,18 @@ from typing import cast
 
 import httptools
 
-from aurora_swarm.errors import BadResponseError, CallError, ConnectError, ConnectionLostError
+from aurora_swarm.errors import BadResponseError, CallError, ConnectionLostError
 from aurora_swarm.ports.http import HttpReply, HttpStream
 from aurora_swarm.transports.connecting import (
     IDLE_TIMEOUT_S,
+    Attempt,
     Places,
+    Turns,
     closed_client,
+    connect_error,
     no_files,
     no_whole_answer,
     not_in_time,
-    refused,
     unknown_host,
 )
 from aurora_swarm.transports.http_ry import RyHttp
@@ -43,6 +44,8 @@ _BY_ITSELF = 65_536
 """A body as long as this is not copied to stand behind its head."""
 _CLOCK_TICK_S = 0.002
 """A timer may go off so much early: loops count in milliseconds."""
+_PER_TURN = 64
+"""Connections begun in one turn of the event loop."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 """Between two tries of a request for which this process could open no connection."""
 
@@ -74,10 +77,11 @@ class PlainHttp:
         self._headers: tuple[Mapping[str, str] | None, bytes | None] = (None, None)
         self._idle: dict[_Connection, None] = {}
         self._sweeping: asyncio.TimerHandle | None = None
-        self._busy: dict[_Connection, None] = {}
+        self._busy: dict[_Connection | Attempt, None] = {}
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns: Turns
         self._closed = False
 
     async def request(
@@ -115,7 +119,8 @@ class PlainHttp:
                 connection = idle if idle.is_open else None
             if connection is None:
                 timeout_s, connection = await self._connected(target, timeout_s)
-            self._watch(connection, timeout_s, given_s)
+            connection.timeout_s = given_s
+            self._watch(connection, timeout_s)
             return await connection.ask(method, target, lines, body or b"")
         finally:
             if connection is not None:
@@ -167,25 +172,30 @@ class PlainHttp:
     def _enter_loop(self) -> None:
         """What belongs to a loop that is over goes with it."""
         self._loop, self._sweeping, self._alarm = asyncio.get_running_loop(), None, None
+        self._turns = Turns(_PER_TURN, self._loop)
         self._idle.clear()
         self._busy.clear()
         for idle in self._hosts.values():
             idle.clear()
 
     async def _connected(self, target: _Target, timeout_s: float) -> tuple[float, _Connection]:
-        """A new connection, and the seconds that are left."""
+        """A new connection, or one that has come free, and the seconds that are left."""
         if self._closed:
             raise closed_client(target.base)
         assert self._loop is not None
         deadline, pause_s = self._loop.time() + timeout_s, _FIRST_PAUSE_S
         while True:
+            await self._turns.mine()
             left_s = deadline - self._loop.time()
+            if (idle := _open_one(target.idle)) is not None:  # given back in the meantime
+                del self._idle[idle]
+                return left_s, idle
             try:
                 connection = await self._connect(target, left_s)
                 return deadline - self._loop.time(), connection
             except OSError as error:
                 if error.errno not in _NO_FILES:
-                    raise _connect_error(error, target.base) from None
+                    raise connect_error(error, target.base) from None
             # Nothing was sent, and the endpoint is not to blame: again when a file may have become free. The request
             # keeps its place, so that fewer are under way.
             self._drop_idle()
@@ -198,27 +208,28 @@ class PlainHttp:
     async def _connect(self, target: _Target, left_s: float) -> _Connection:
         loop, limit_s = self._loop, min(self._connect_timeout_s, left_s)
         assert loop is not None
-        clock = asyncio.timeout(limit_s)
+        attempt = Attempt(loop)
+        self._watch(attempt, limit_s)
         try:
-            async with clock:
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self, target), target.host, target.port
-                )
-        except TimeoutError:
-            if not clock.expired():  # the system's own
-                raise not_in_time(target.base) from None
+            _, connection = await loop.create_connection(lambda: _Connection(self, target), target.host, target.port)
+        except asyncio.CancelledError:
+            if not attempt.is_ours():
+                raise
             late = not_in_time(target.base) if limit_s == self._connect_timeout_s else None
             raise late or no_whole_answer(target.base, left_s) from None
+        except TimeoutError:  # the system's own
+            raise not_in_time(target.base) from None
         except UnicodeError:
             raise unknown_host(target.base) from None
+        finally:
+            self._busy.pop(attempt, None)
         return connection
 
-    def _watch(self, connection: _Connection, timeout_s: float, given_s: float) -> None:
-        """Have a request ended in time. One timer for all of them: most deadlines are far, and are never reached."""
+    def _watch(self, busy: _Connection | Attempt, timeout_s: float) -> None:
+        """Have something ended in time. One timer for all of it: most deadlines are far, and are never reached."""
         assert self._loop is not None
-        deadline = self._loop.time() + timeout_s
-        connection.timeout_s, connection.deadline = given_s, deadline
-        self._busy[connection] = None
+        busy.deadline = deadline = self._loop.time() + timeout_s
+        self._busy[busy] = None
         if self._alarm is None or deadline < self._alarm_at:
             self._set_alarm(deadline)
 
@@ -231,11 +242,11 @@ class PlainHttp:
     def _end_late_ones(self) -> None:
         assert self._loop is not None
         now, self._alarm = self._loop.time() + _CLOCK_TICK_S, None
-        for connection in [each for each in self._busy if each.deadline <= now]:
-            del self._busy[connection]
-            connection.expire()
+        for late in [each for each in self._busy if each.deadline <= now]:
+            del self._busy[late]
+            late.expire()
         if self._busy:
-            self._set_alarm(min(connection.deadline for connection in self._busy))
+            self._set_alarm(min(each.deadline for each in self._busy))
 
     def _give_back(self, connection: _Connection) -> None:
         """Keep a connection whose answer is whole; end any other."""
@@ -459,6 +470,15 @@ class _Headers(Mapping[str, str]):
         return len(self._fields)
 
 
+def _open_one(idle: dict[_Connection, None]) -> _Connection | None:
+    """An idle connection, taken from among them; None when none is open."""
+    while idle:
+        connection = idle.popitem()[0]
+        if connection.is_open:
+            return connection
+    return None
+
+
 def _decoded(body: bytes, encoding: bytes) -> bytes:
     if encoding.lower() not in {b"gzip", b"x-gzip"}:
         return body
@@ -476,12 +496,3 @@ def _lines(headers: Mapping[str, str]) -> bytes | None:
         return None
     ours = {"user-agent": "user-agent: aurora-swarm", "accept": "accept: */*"}
     return "".join(f"{line}\r\n" for line in (ours | lines).values()).encode()
-
-
-def _connect_error(error: OSError, base: str) -> CallError:
-    text = str(error)
-    if isinstance(error, socket.gaierror):
-        return unknown_host(base)
-    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in text:
-        return refused(base)
-    return ConnectError(error.strerror or text[:200] or "no connection", endpoint=base)
