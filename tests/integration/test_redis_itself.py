@@ -149,7 +149,7 @@ async def test_what_was_done_though_its_answer_was_lost_is_done_once(
         admitted = [await store.admit(jobs(count)[first : first + 10]) for first in range(0, count, 10)]
         assert admitted == [10] * (count // 10)
         await store.close_admission()
-        proxy.share = 0.05
+        proxy.share = 0.1
         owner = Owner(store, "me")
         await asyncio.gather(owner.work(), owner.work())
         proxy.share = 0.0
