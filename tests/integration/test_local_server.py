@@ -189,6 +189,26 @@ async def test_a_used_port_is_found_before_the_model_is_looked_at() -> None:
             await LocalServer(LocalConfig(Path("nowhere.gguf"), "none", port=port)).__aenter__()
 
 
+_FIRST_FREE = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+
+
+@pytest.mark.platform
+@pytest.mark.skipif(
+    os.geteuid() != 0 or (_FIRST_FREE.exists() and int(_FIRST_FREE.read_text()) < 82),
+    reason="needs a port that is not everybody's, and the right to become nobody",
+)
+def test_a_port_that_is_not_everybodys_is_named_with_the_systems_words() -> None:
+    code = """
+import asyncio, os
+from pathlib import Path
+from aurora_swarm.local.server import LocalConfig, LocalServer
+os.seteuid(65534)
+asyncio.run(LocalServer(LocalConfig(Path("nowhere.gguf"), "none", port=81)).__aenter__())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "port 81 on 127.0.0.1 cannot be used: Permission denied" in ended.stderr.splitlines()[-1]
+
+
 async def test_truncated_weights_are_refused_with_the_engines_own_words(config: LocalConfig, tmp_path: Path) -> None:
     cut = tmp_path / "cut.gguf"
     with config.model.open("rb") as whole:

@@ -91,9 +91,9 @@ class ConstrainedStep:
         Raises:
             InvalidOutputError: It is no step.
         """
-        plain = _plain_step(text)
+        plain = _plain_step(text, call_id)
         if plain is not None:
-            return Said(plain) if isinstance(plain, str) else ToolCall(call_id, *plain)
+            return plain
         try:
             step = load_json(text)
         except ValueError as error:
@@ -147,7 +147,7 @@ class _PlainStep(msgspec.Struct, forbid_unknown_fields=True):
 _PLAIN_STEP = msgspec.json.Decoder(_PlainStep)
 
 
-def _plain_step(text: str) -> tuple[str, dict[str, Any]] | str | None:
+def _plain_step(text: str, call_id: str) -> ToolCall | Said | None:
     """What most steps say, a call with plain arguments or an answer in words; None where a slower look is needed.
 
     A key has a colon, so as many colons as keys means no key twice.
@@ -157,10 +157,10 @@ def _plain_step(text: str) -> tuple[str, dict[str, Any]] | str | None:
     except (msgspec.MsgspecError, ValueError):  # half a surrogate pair among them
         return None
     if step.answer is not msgspec.UNSET:
-        return step.answer if text.count(":") == 1 else None
+        return Said(step.answer) if text.count(":") == 1 else None
     if step.tool is msgspec.UNSET or step.arguments is msgspec.UNSET:
         return None
-    return (step.tool, step.arguments) if text.count(":") == 2 + len(step.arguments) else None
+    return ToolCall(call_id, step.tool, step.arguments) if text.count(":") == 2 + len(step.arguments) else None
 
 
 def _object(**properties: Any) -> dict[str, Any]:

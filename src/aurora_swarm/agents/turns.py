@@ -157,8 +157,7 @@ class _Conversing:
         self._retries = 0
         self._has_called = False
         self._must_answer = False
-        self._may_use = False
-        self._may_answer = True
+        self._may_use, self._may_answer = False, True  # in this turn, as `offer` finds
 
     def offer(self) -> Offer:
         """What the next turn is held to."""

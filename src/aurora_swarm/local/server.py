@@ -26,6 +26,7 @@ _SPIN = "1000"
 threads on two cores that other processes used too took 9 to 46 s for what took one thread 6 s; with this one, 7 to 9.
 """
 _KEPT_BYTES = 8192
+_OTHER_PORT = "give another port, or 0 for a free one"
 
 
 class LocalConfig(msgspec.Struct, frozen=True):
@@ -151,8 +152,8 @@ class LocalServer:
         await self._end_of_log()
 
     async def _start(self) -> None:
-        if _is_taken(self.config.port):
-            raise self._port_in_use()
+        if problem := _problem_of(self.config.port):
+            raise ModelUnavailableError(problem, remedy=_OTHER_PORT)
         # A session of its own: Ctrl-C in a terminal reaches us, and we end the child.
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -198,8 +199,8 @@ class LocalServer:
         return json.dumps(told).encode() + b"\n"
 
     def _failed(self, why: str) -> ModelUnavailableError:
-        if not self.alive and _is_taken(self.config.port):
-            return self._port_in_use()
+        if not self.alive and (problem := _problem_of(self.config.port)):  # somebody was quicker
+            return ModelUnavailableError(problem, remedy=_OTHER_PORT)
         log = self._log.decode(errors="replace")
         errors = [line.partition(" E ")[2].strip() for line in log.splitlines() if " E " in line]
         # The first error is the cause; llama.cpp then reports the same failure once per layer of its own.
@@ -207,11 +208,6 @@ class LocalServer:
         return ModelUnavailableError(
             f"{self.config.model}: the embedded server {why}{said}",
             remedy="check that the file is a whole GGUF model that llama.cpp knows, and that it fits into memory",
-        )
-
-    def _port_in_use(self) -> ModelUnavailableError:
-        return ModelUnavailableError(
-            f"port {self.config.port} on 127.0.0.1 is in use", remedy="give another port, or 0 for a free one"
         )
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
@@ -227,8 +223,8 @@ class LocalServer:
             await asyncio.wait({self._reading})
 
 
-def _is_taken(port: int) -> bool:
-    """Whether somebody listens on this port of 127.0.0.1.
+def _problem_of(port: int) -> str:
+    """Why nobody can listen on this port of 127.0.0.1 now; empty where one can.
 
     Asked before the model is loaded, which takes seconds; and not read from the engine's log, which a thread of its own
     writes, so that the child may end before the line about the port is out.
@@ -239,8 +235,9 @@ def _is_taken(port: int) -> bool:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            return error.errno == errno.EADDRINUSE
-    return False
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used: {error.strerror}"
+            return f"port {port} on 127.0.0.1 {why}"
+    return ""
 
 
 def _how_it_ended(code: int) -> str:

@@ -113,10 +113,7 @@ class PlainHttp:
         try:
             if self._loop is None or self._loop.is_closed():
                 self._enter_loop()
-            while connection is None and target.idle:
-                idle = target.idle.popitem()[0]
-                del self._idle[idle]
-                connection = idle if idle.is_open else None
+            connection = self._idle_one(target)
             if connection is None:
                 timeout_s, connection = await self._connected(target, timeout_s)
             connection.timeout_s = given_s
@@ -178,6 +175,15 @@ class PlainHttp:
         for idle in self._hosts.values():
             idle.clear()
 
+    def _idle_one(self, target: _Target) -> _Connection | None:
+        """The idle connection that was used last; None where none is open."""
+        while target.idle:
+            connection = target.idle.popitem()[0]
+            del self._idle[connection]
+            if connection.is_open:
+                return connection
+        return None
+
     async def _connected(self, target: _Target, timeout_s: float) -> tuple[float, _Connection]:
         """A new connection, or one that has come free, and the seconds that are left."""
         if self._closed:
@@ -187,8 +193,7 @@ class PlainHttp:
         while True:
             await self._turns.mine()
             left_s = deadline - self._loop.time()
-            if (idle := _open_one(target.idle)) is not None:  # given back in the meantime
-                del self._idle[idle]
+            if (idle := self._idle_one(target)) is not None:  # given back in the meantime
                 return left_s, idle
             try:
                 connection = await self._connect(target, left_s)
@@ -468,15 +473,6 @@ class _Headers(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len(self._fields)
-
-
-def _open_one(idle: dict[_Connection, None]) -> _Connection | None:
-    """An idle connection, taken from among them; None when none is open."""
-    while idle:
-        connection = idle.popitem()[0]
-        if connection.is_open:
-            return connection
-    return None
 
 
 def _decoded(body: bytes, encoding: bytes) -> bytes:
